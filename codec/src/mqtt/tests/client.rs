@@ -1,0 +1,76 @@
+//! What a strict client objects to.
+
+use super::{options, Pair};
+use crate::message::{Message, Qos};
+use crate::mqtt::client::ClientEvent;
+use crate::mqtt::reason_code::ReasonCode;
+use crate::mqtt::subscribe::SubscriptionOptions;
+use crate::mqtt::ProtocolVersion;
+use crate::mqtt::ProtocolVersion::{V3_1_1, V5};
+
+/// Raw bytes of a server that a strict client must object to.
+fn client_objects(version: ProtocolVersion, bytes: &[u8], rule: &str) {
+    let mut pair = Pair::connected(version);
+    pair.client.subscribe(
+        1,
+        &[("a", SubscriptionOptions::default())],
+        None,
+        &mut Vec::new(),
+    );
+    let mut input = bytes;
+    let violation = loop {
+        match pair.client.handle_bytes(&mut input) {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("{bytes:02x?} pass, {rule} is broken"),
+            Err(violation) => break violation,
+        }
+    };
+    assert!(violation.rule.contains(rule), "{bytes:02x?}: {violation}");
+}
+
+#[test]
+fn a_client_sees_what_a_server_does_wrong() {
+    client_objects(V5, b"\x20\x03\0\0\0", "MQTT-3.2.0-2");
+    client_objects(V5, b"\x90\x05\0\x01\0\0\0", "MQTT-3.8.4-6");
+    client_objects(V5, b"\x90\x04\0\x02\0\0", "MQTT-2.2.1-6");
+    client_objects(V3_1_1, b"\x40\x02\0\x07", "MQTT-2.2.1-5");
+    client_objects(V5, b"\xD0\0", "MQTT-3.12.4-1");
+    client_objects(V5, b"\xC0\0", "2.1.2");
+    client_objects(V3_1_1, b"\xE0\0", "2.1.2");
+    client_objects(V5, b"\x30\x05\0\x01+\0x", "MQTT-3.3.2-2");
+    client_objects(V5, b"\x30\x07\0\x01a\x03\x23\0\x01", "MQTT-3.3.2-9"); // and 11
+    client_objects(V5, b"\x3A\x06\0\x01a\0\x07\0", "MQTT-3.3.1-3");
+    client_objects(
+        V5,
+        b"\x32\x06\0\x01a\0\x07\0\x32\x06\0\x01a\0\x07\0",
+        "MQTT-2.2.1-4",
+    );
+    client_objects(V5, b"\x62\x02\0\x07", "MQTT-4.3.3-4");
+    client_objects(V5, b"\xE0\x01\x8E\xC0\0", "MQTT-3.14.4-1");
+    client_objects(V5, b"\xF0\x06\x18\x04\x15\0\x01m", "MQTT-4.12.0-6");
+}
+
+#[test]
+fn mqtt_3_3_4_9_a_client_counts_its_receive_maximum() {
+    let mut pair = Pair::connected_with(V5, |options| options.receive_maximum = 2);
+    let message = Message::new("a", &[], b"x", Qos::AtLeastOnce, false);
+    for packet_id in 1..=2 {
+        pair.deliver(&message, Qos::AtLeastOnce, packet_id);
+        pair.client_hears(|event| assert!(matches!(event, ClientEvent::Publish(_))));
+    }
+    pair.deliver(&message, Qos::AtLeastOnce, 3);
+    let mut input = &pair.to_client[..];
+    let violation = pair.client.handle_bytes(&mut input).unwrap_err();
+    assert_eq!(violation.reason, ReasonCode::ReceiveMaximumExceeded);
+}
+
+#[test]
+fn mqtt_3_2_0_1_nothing_comes_before_the_connack() {
+    let mut pair = Pair::new(V5);
+    pair.client.connect(&options("c"), &mut Vec::new());
+    let violation = pair
+        .client
+        .handle_bytes(&mut &b"\x30\x04\0\x01a\0"[..])
+        .unwrap_err();
+    assert_eq!(violation.rule, "MQTT-3.2.0-1");
+}

@@ -1,0 +1,76 @@
+//! QoS 2 packet ids of the client, from PUBLISH to PUBREL: a message that comes again under one of them is
+//! acknowledged again and not delivered again [MQTT-4.3.3-10].
+
+use tidegate_codec::ReasonCode;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    packet_id: u16,
+    /// `None` while its ticket is open.
+    reason: Option<ReasonCode>,
+}
+
+/// Bounded by our Receive Maximum, which counts a QoS 2 message until its PUBCOMP.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    entries: Vec<Entry>,
+}
+
+/// What is known of a packet id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It is new, and noted now.
+    New,
+    /// It is known; its ticket is open (`None`) or was answered.
+    Again(Option<ReasonCode>),
+}
+
+impl Incoming {
+    pub(crate) fn receive(&mut self, packet_id: u16) -> Known {
+        if let Some(entry) = self
+            .entries
+            .iter()
+            .find(|entry| entry.packet_id == packet_id)
+        {
+            return Known::Again(entry.reason);
+        }
+        self.entries.push(Entry {
+            packet_id,
+            reason: None,
+        });
+        Known::New
+    }
+
+    /// The ticket completed. A reason that is an error forgets the id: PUBREC ends the exchange.
+    pub(crate) fn settle(&mut self, packet_id: u16, reason: ReasonCode) {
+        if reason.is_error() {
+            self.entries.retain(|entry| entry.packet_id != packet_id);
+        } else if let Some(entry) = self.entries.iter_mut().find(|e| e.packet_id == packet_id) {
+            entry.reason = Some(reason);
+        }
+    }
+
+    /// PUBREL: `false` when the id is not known.
+    pub(crate) fn release(&mut self, packet_id: u16) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.packet_id != packet_id);
+        self.entries.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mqtt_4_3_3_10_an_id_is_new_once_until_it_is_released() {
+        let mut incoming = Incoming::default();
+        assert_eq!(incoming.receive(5), Known::New);
+        assert_eq!(incoming.receive(5), Known::Again(None));
+        incoming.settle(5, ReasonCode::Success);
+        assert_eq!(incoming.receive(5), Known::Again(Some(ReasonCode::Success)));
+        assert!(incoming.release(5));
+        assert!(!incoming.release(5));
+        assert_eq!(incoming.receive(5), Known::New);
+    }
+}

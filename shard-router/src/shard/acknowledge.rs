@@ -1,0 +1,171 @@
+//! What clients say about packet ids: PUBACK, PUBREC, PUBREL, PUBCOMP (MQTT 5 section 4.3).
+
+use tidegate_codec::{Ack, Millis, Qos, ReasonCode};
+
+use super::{AfterCommit, Reply, Shard};
+use crate::effects::Effects;
+use crate::key::SessionId;
+use crate::session::inflight::Recorded;
+use crate::store_op::{Commit, StoreOp};
+
+impl Shard {
+    /// The client releases a QoS 2 message [MQTT-4.3.3-11].
+    pub fn pubrel(
+        &mut self,
+        _now: Millis,
+        id: SessionId,
+        packet_id: u16,
+        _reason: ReasonCode,
+        fx: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let Some(connection) = session.connection else {
+            return;
+        };
+        let known = session
+            .incoming
+            .as_mut()
+            .is_some_and(|incoming| incoming.release(packet_id));
+        let reason = if known {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
+        if known && fx.is_durable() && session.is_durable() {
+            let op = StoreOp::DropIncoming {
+                client: &session.client,
+                packet_id,
+            };
+            if let Commit::Pending(sequence) = fx.store(op) {
+                let (session, attachment) = (id, session.attachment);
+                let reply = Reply::PubComp { packet_id };
+                let after = AfterCommit::Reply {
+                    session,
+                    attachment,
+                    reply,
+                };
+                self.awaiting_commit.push_back((sequence, after));
+                return;
+            }
+        }
+        fx.acknowledge(connection, &Ack::PubComp { packet_id, reason });
+    }
+
+    /// The client has a QoS 1 message.
+    pub fn puback(
+        &mut self,
+        now: Millis,
+        id: SessionId,
+        packet_id: u16,
+        _reason: ReasonCode,
+        fx: &mut impl Effects,
+    ) {
+        self.acknowledged(now, id, packet_id, Qos::AtLeastOnce, fx);
+    }
+
+    /// The client has a QoS 2 message, or refuses it; either way it is not sent again.
+    pub fn pubrec(
+        &mut self,
+        now: Millis,
+        id: SessionId,
+        packet_id: u16,
+        reason: ReasonCode,
+        fx: &mut impl Effects,
+    ) {
+        if reason.is_error() {
+            self.acknowledged(now, id, packet_id, Qos::ExactlyOnce, fx);
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let Some(connection) = session.connection else {
+            return;
+        };
+        let recorded = session
+            .outgoing
+            .as_mut()
+            .and_then(|o| o.inflight.release(packet_id));
+        let mut commit = Commit::Done;
+        if let Some(Recorded::Now(queued)) = &recorded {
+            if fx.is_durable() && session.is_durable() {
+                let (client, sequence) = (&session.client, queued.sequence);
+                commit = fx.store(StoreOp::Release { client, sequence });
+            }
+        }
+        let reason = match recorded {
+            Some(_) => ReasonCode::Success,
+            None => ReasonCode::PacketIdentifierNotFound,
+        };
+        match commit {
+            Commit::Done => fx.acknowledge(connection, &Ack::PubRel { packet_id, reason }),
+            Commit::Pending(sequence) => {
+                let (session, attachment) = (id, session.attachment);
+                let reply = Reply::PubRel { packet_id };
+                let after = AfterCommit::Reply {
+                    session,
+                    attachment,
+                    reply,
+                };
+                self.awaiting_commit.push_back((sequence, after));
+            }
+        }
+    }
+
+    /// The exchange of a QoS 2 message is over.
+    pub fn pubcomp(
+        &mut self,
+        now: Millis,
+        id: SessionId,
+        packet_id: u16,
+        _reason: ReasonCode,
+        fx: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let completed = session
+            .outgoing
+            .as_mut()
+            .and_then(|o| o.inflight.complete(packet_id));
+        let Some(sequence) = completed else {
+            return;
+        };
+        if fx.is_durable() && session.is_durable() {
+            fx.store(StoreOp::Dequeue {
+                client: &session.client,
+                sequence,
+            });
+        }
+        self.window_opened(now, id, fx);
+    }
+
+    fn acknowledged(
+        &mut self,
+        now: Millis,
+        id: SessionId,
+        packet_id: u16,
+        qos: Qos,
+        fx: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let outgoing = session.outgoing.as_mut();
+        let Some(queued) = outgoing.and_then(|o| o.inflight.acknowledge(packet_id, qos)) else {
+            return;
+        };
+        if fx.is_durable() && session.is_durable() {
+            let (client, sequence) = (&session.client, queued.sequence);
+            fx.store(StoreOp::Dequeue { client, sequence });
+        }
+        self.window_opened(now, id, fx);
+    }
+
+    fn window_opened(&mut self, now: Millis, id: SessionId, fx: &mut impl Effects) {
+        self.pump(now, id, fx);
+        self.continue_replay(id);
+    }
+}

@@ -1,0 +1,384 @@
+//! From a publisher to the slice owner and back: rights, credits, tickets, acknowledgements in order.
+
+use tidegate_codec::mqtt::connection::Publish;
+use tidegate_codec::{topic, Millis, Qos, ReasonCode};
+
+use super::{AfterCommit, Destination, Parked, Shard};
+use crate::counters::DropReason;
+use crate::effects::Effects;
+use crate::envelope::{Envelope, Origin, Routed};
+use crate::key::{InstanceId, SessionId, ShardId};
+use crate::retained::Kept;
+use crate::session::incoming::Known;
+use crate::session::PauseReasons;
+use crate::store_op::{Commit, StoreOp};
+use crate::ticket::{Completed, Ticket, Waiter};
+
+/// Topics that go to one client by its id.
+pub(super) const POINT_TO_POINT: &str = "$p2p/";
+
+/// Why a message goes nowhere, and what its publisher is told.
+type Refusal = (DropReason, ReasonCode);
+
+impl Shard {
+    /// A client publishes. The acknowledgement follows through [`Effects::acknowledge`], in order of receipt.
+    pub fn publish(&mut self, now: Millis, id: SessionId, publish: Publish, fx: &mut impl Effects) {
+        let Publish {
+            message, packet_id, ..
+        } = publish;
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let qos = message.qos();
+        if qos == Qos::ExactlyOnce {
+            let known = session.incoming.get_or_insert_default().receive(packet_id);
+            if let Known::Again(reason) = known {
+                session
+                    .owed
+                    .get_or_insert_default()
+                    .owe(packet_id, true, true, reason);
+                self.flush_acks(id, fx);
+                return;
+            }
+        }
+        let instance = session.client.instance;
+        let attachment = session.attachment;
+        let waiter = (qos > Qos::AtMostOnce).then_some(Waiter {
+            session: id,
+            attachment,
+            packet_id,
+            exactly_once: qos == Qos::ExactlyOnce,
+        });
+        let destination = match self.destination(instance, message.topic()) {
+            Ok(destination) => destination,
+            Err((dropped, reason)) => {
+                self.counters.drop_one(dropped);
+                if let Some(waiter) = waiter {
+                    self.owe(waiter, Some(reason));
+                    self.complete((waiter, reason), fx);
+                }
+                return;
+            }
+        };
+        let origin = Some(Origin {
+            shard: self.id,
+            session: id,
+        });
+        let routed = Routed {
+            instance,
+            message,
+            origin,
+            ticket: None,
+        };
+        self.send(
+            now,
+            Parked {
+                routed,
+                destination,
+                waiter,
+            },
+            fx,
+        );
+    }
+
+    /// Publishes what no client waits for: a will.
+    pub(super) fn publish_own(&mut self, now: Millis, routed: Routed, fx: &mut impl Effects) {
+        match self.destination(routed.instance, routed.message.topic()) {
+            Ok(destination) => self.send(
+                now,
+                Parked {
+                    routed,
+                    destination,
+                    waiter: None,
+                },
+                fx,
+            ),
+            Err((dropped, _)) => self.counters.drop_one(dropped),
+        }
+    }
+
+    fn destination(&self, instance: InstanceId, name: &str) -> Result<Destination, Refusal> {
+        let denied = |filter: &tidegate_codec::TopicFilter| topic::matches(filter.filter(), name);
+        if self.config.denied.iter().any(denied) {
+            return Err((DropReason::NotAuthorized, ReasonCode::NotAuthorized));
+        }
+        if let Some(client_id) = name.strip_prefix(POINT_TO_POINT) {
+            let shard = self.placement.home_shard(instance, client_id);
+            return Ok(Destination {
+                shard,
+                point_to_point: true,
+            });
+        }
+        if name.starts_with('$') {
+            // Not an error: 3.1.1 has no way to say no, and MQTT 5 lets a server keep `$` topics to itself.
+            return Err((DropReason::DollarTopic, ReasonCode::NoMatchingSubscribers));
+        }
+        let shard = self.placement.slice_owner(instance, name);
+        Ok(Destination {
+            shard,
+            point_to_point: false,
+        })
+    }
+
+    /// Sends a message on its way, or parks it where QoS 1 and 2 find no credit.
+    fn send(&mut self, now: Millis, parked: Parked, fx: &mut impl Effects) {
+        let Some(waiter) = parked.waiter else {
+            if parked.routed.message.qos() == Qos::AtMostOnce || self.take_credit(&parked) {
+                self.dispatch(now, parked, fx);
+            } else {
+                self.park(parked);
+            }
+            return;
+        };
+        if self.take_credit(&parked) {
+            self.dispatch_for(now, parked, waiter, fx);
+            return;
+        }
+        if let (true, Some(session)) = (waiter.exactly_once, self.sessions.get_mut(waiter.session))
+        {
+            session.parked_packet_id = Some(waiter.packet_id);
+        }
+        self.park(parked);
+        self.pause(waiter.session, PauseReasons::CREDIT, fx);
+    }
+
+    /// Those who wait already go first.
+    fn take_credit(&mut self, parked: &Parked) -> bool {
+        let through = parked.destination.shard;
+        self.parked[through.index()].is_empty() && self.credits.take(through)
+    }
+
+    fn park(&mut self, parked: Parked) {
+        self.parked[parked.destination.shard.index()].push_back(parked);
+    }
+
+    /// Sends on what waited for credits that have come back.
+    pub(super) fn unpark(&mut self, now: Millis, fx: &mut impl Effects) {
+        for through in 0..self.parked.len() {
+            let shard = ShardId(through as u16);
+            while !self.parked[through].is_empty() && self.credits.any(shard) {
+                let Some(parked) = self.parked[through].pop_front() else {
+                    break;
+                };
+                let Some(waiter) = parked.waiter else {
+                    self.credits.take(shard);
+                    self.dispatch(now, parked, fx);
+                    continue;
+                };
+                // The client of a connection that is gone sends it again.
+                let session = self.sessions.get_mut(waiter.session);
+                let Some(session) = session.filter(|s| s.is_attached_as(waiter.attachment)) else {
+                    continue;
+                };
+                session.parked_packet_id = None;
+                self.credits.take(shard);
+                self.dispatch_for(now, parked, waiter, fx);
+                self.unpause(waiter.session, PauseReasons::CREDIT, fx);
+            }
+        }
+    }
+
+    /// Owes the acknowledgement, makes the packet id of QoS 2 safe, then dispatches. A credit is held.
+    fn dispatch_for(&mut self, now: Millis, parked: Parked, waiter: Waiter, fx: &mut impl Effects) {
+        self.owe(waiter, None);
+        let ring = self
+            .sessions
+            .get(waiter.session)
+            .and_then(|session| session.owed.as_ref());
+        if ring.is_some_and(|ring| ring.len() >= usize::from(self.config.receive_maximum)) {
+            self.pause(waiter.session, PauseReasons::ACK_RING, fx);
+        }
+        if waiter.exactly_once && fx.is_durable() {
+            let commit = self.put_incoming(&parked, waiter, fx);
+            if let Commit::Pending(sequence) = commit {
+                let dispatch = AfterCommit::Dispatch(Box::new(parked));
+                self.awaiting_commit.push_back((sequence, dispatch));
+                return;
+            }
+        }
+        self.dispatch(now, parked, fx);
+    }
+
+    fn put_incoming(&mut self, parked: &Parked, waiter: Waiter, fx: &mut impl Effects) -> Commit {
+        match self.sessions.get(waiter.session) {
+            Some(session) if session.is_durable() => fx.store(StoreOp::PutIncoming {
+                client: &session.client,
+                packet_id: waiter.packet_id,
+                message: &parked.routed.message,
+            }),
+            _ => Commit::Done,
+        }
+    }
+
+    /// To the shard that decides, with a ticket where someone waits.
+    pub(super) fn dispatch(&mut self, now: Millis, parked: Parked, fx: &mut impl Effects) {
+        let Parked {
+            mut routed,
+            destination,
+            waiter,
+        } = parked;
+        if self.is_alone() && !fx.is_durable() {
+            // Nothing can be outstanding, so the outcome is known without a ticket.
+            let places = self.decide(now, &routed, destination.point_to_point, self.id, fx);
+            if let Some(waiter) = waiter {
+                self.complete((waiter, reason_for(places)), fx);
+            }
+            return;
+        }
+        routed.ticket = waiter.map(|waiter| self.tickets.issue(self.id, waiter));
+        if destination.shard == self.id {
+            let places = self.decide(now, &routed, destination.point_to_point, self.id, fx);
+            if let Some(ticket) = routed.ticket {
+                self.answer_routed(ticket, places, fx);
+            }
+            return;
+        }
+        let droppable = routed.message.qos() == Qos::AtMostOnce;
+        let envelope = match destination.point_to_point {
+            true => Envelope::PointToPoint(routed),
+            false => Envelope::Publish(routed),
+        };
+        if !droppable {
+            self.lanes.post(destination.shard, envelope);
+        } else if !self.lanes.post_or_drop(destination.shard, envelope) {
+            self.counters.drop_one(DropReason::MailboxFull);
+        }
+    }
+
+    /// Decides, on the shard that may, where a message goes, and sends it there. Gives the publisher's credit back
+    /// when it has left. Answers to how many places it went, each of which answers `held`.
+    pub(super) fn decide(
+        &mut self,
+        now: Millis,
+        routed: &Routed,
+        point_to_point: bool,
+        publisher: ShardId,
+        fx: &mut impl Effects,
+    ) -> u16 {
+        let mut release = None;
+        let places = if point_to_point {
+            self.deliver_to_client(now, routed, fx)
+        } else {
+            if routed.message.retain() {
+                self.keep_retained(routed, fx);
+            }
+            self.fan_out(now, routed, publisher, &mut release, fx)
+        };
+        if routed.message.qos() > Qos::AtMostOnce && release.is_none() {
+            self.release_credit(publisher);
+        }
+        places
+    }
+
+    pub(super) fn release_credit(&mut self, publisher: ShardId) {
+        if publisher == self.id {
+            self.credits.give_back(self.id, 1);
+        } else {
+            self.lanes.answers(publisher).credits += 1;
+        }
+    }
+
+    fn keep_retained(&mut self, routed: &Routed, fx: &mut impl Effects) {
+        let (instance, message) = (routed.instance, &routed.message);
+        let kept = self.retained.keep(instance, message);
+        if kept == Kept::Full {
+            self.counters.drop_one(DropReason::RetainedFull);
+        }
+        if !fx.is_durable() {
+            return;
+        }
+        match kept {
+            Kept::Stored => fx.store(StoreOp::PutRetained { instance, message }),
+            Kept::Cleared => fx.store(StoreOp::DropRetained {
+                instance,
+                topic: message.topic(),
+            }),
+            Kept::Nothing | Kept::Full => return,
+        };
+    }
+
+    /// The owner's answer to a ticket, to whichever shard issued it. Follows what the store was told before.
+    pub(super) fn answer_routed(&mut self, ticket: Ticket, places: u16, fx: &mut impl Effects) {
+        if ticket.shard != self.id {
+            self.lanes
+                .answers(ticket.shard)
+                .routed
+                .push((ticket, places));
+        } else if let Some(completed) = self.tickets.routed(ticket, places) {
+            self.complete(completed, fx);
+        }
+    }
+
+    /// This shard is responsible for a ticket's message from now on, or once `commit` holds.
+    pub(super) fn hold(&mut self, ticket: Option<Ticket>, commit: Commit, fx: &mut impl Effects) {
+        let Some(ticket) = ticket else {
+            return;
+        };
+        match commit {
+            Commit::Pending(sequence) => {
+                self.awaiting_commit
+                    .push_back((sequence, AfterCommit::Held(ticket)));
+            }
+            Commit::Done => self.answer_held(ticket, fx),
+        }
+    }
+
+    pub(super) fn answer_held(&mut self, ticket: Ticket, fx: &mut impl Effects) {
+        if ticket.shard != self.id {
+            self.lanes.answers(ticket.shard).held.push(ticket);
+        } else if let Some(completed) = self.tickets.held(ticket) {
+            self.complete(completed, fx);
+        }
+    }
+
+    fn owe(&mut self, waiter: Waiter, reason: Option<ReasonCode>) {
+        if let Some(session) = self.sessions.get_mut(waiter.session) {
+            let ring = session.owed.get_or_insert_default();
+            ring.owe(waiter.packet_id, waiter.exactly_once, false, reason);
+        }
+    }
+
+    /// A ticket is complete: the acknowledgement may leave when its turn comes.
+    pub(super) fn complete(&mut self, (waiter, reason): Completed, fx: &mut impl Effects) {
+        let Some(session) = self.sessions.get_mut(waiter.session) else {
+            return;
+        };
+        let (packet_id, exactly_once) = (waiter.packet_id, waiter.exactly_once);
+        if exactly_once {
+            if let Some(incoming) = &mut session.incoming {
+                incoming.settle(packet_id, reason);
+            }
+        }
+        // A QoS 2 message that was repeated on a new connection is owed there; QoS 1 was sent anew as another.
+        if exactly_once || session.is_attached_as(waiter.attachment) {
+            if let Some(ring) = &mut session.owed {
+                ring.settle(packet_id, exactly_once, reason);
+            }
+            self.flush_acks(waiter.session, fx);
+        }
+    }
+
+    /// Lets acknowledgements leave, oldest first, up to the first that is open.
+    fn flush_acks(&mut self, id: SessionId, fx: &mut impl Effects) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let (Some(ring), Some(connection)) = (&mut session.owed, session.connection) else {
+            return;
+        };
+        while let Some(ack) = ring.pop() {
+            fx.acknowledge(connection, &ack);
+        }
+        if ring.len() < usize::from(self.config.receive_maximum) {
+            self.unpause(id, PauseReasons::ACK_RING, fx);
+        }
+    }
+}
+
+/// What a publisher is told when its message went to so many places.
+fn reason_for(places: u16) -> ReasonCode {
+    match places {
+        0 => ReasonCode::NoMatchingSubscribers,
+        _ => ReasonCode::Success,
+    }
+}
