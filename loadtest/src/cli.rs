@@ -12,7 +12,8 @@ use crate::payload::HEADER_BYTES;
 use crate::scenario::SCENARIOS;
 use crate::target::Target;
 
-const ABOUT: &str = "Floods an MQTT broker with connections and messages, and checks every delivery it expects.";
+const ABOUT: &str =
+    "Floods an MQTT broker with connections and messages, and checks every delivery it expects.";
 
 const LONG_ABOUT: &str = "\
 Floods an MQTT broker with connections and messages, and checks every delivery it expects.
@@ -48,7 +49,12 @@ const VERSION: &str = concat!(
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LoadArgs {
     /// Broker to load, mqtt://HOST:PORT; repeatable: clients take the targets in turn
-    #[arg(long = "target", value_name = "URL", default_value = "mqtt://127.0.0.1:1883", help_heading = "Target")]
+    #[arg(
+        long = "target",
+        value_name = "URL",
+        default_value = "mqtt://127.0.0.1:1883",
+        help_heading = "Target"
+    )]
     pub(crate) targets: Vec<Target>,
 
     /// Process to measure; found by itself where the target listens on this host; repeatable
@@ -64,7 +70,12 @@ pub(crate) struct LoadArgs {
     pub(crate) username: Option<String>,
 
     /// Password of every client
-    #[arg(long, value_name = "TEXT", requires = "username", help_heading = "Target")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "username",
+        help_heading = "Target"
+    )]
     pub(crate) password: Option<String>,
 
     /// Number of clients; what they do is the scenario's
@@ -72,15 +83,30 @@ pub(crate) struct LoadArgs {
     pub(crate) clients: u32,
 
     /// Client ids are this and a number; give every flooder its own
-    #[arg(long, value_name = "TEXT", default_value = "flood-", help_heading = "Clients")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "flood-",
+        help_heading = "Clients"
+    )]
     pub(crate) client_id_prefix: String,
 
     /// Put in front of every topic and filter, so that two flooders do not meet
-    #[arg(long, value_name = "TEXT", default_value = "", help_heading = "Clients")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        help_heading = "Clients"
+    )]
     pub(crate) topic_prefix: String,
 
     /// Seconds of keep-alive, which is also how often each client pings; 0: none
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Clients")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        help_heading = "Clients"
+    )]
     pub(crate) keep_alive: u16,
 
     /// New connections a second; unlimited when left out
@@ -96,7 +122,12 @@ pub(crate) struct LoadArgs {
     pub(crate) connect_timeout: Duration,
 
     /// Source addresses, comma separated; on loopback as many of 127.0.0.x as needed are taken
-    #[arg(long = "source", value_name = "ADDR", value_delimiter = ',', help_heading = "Clients")]
+    #[arg(
+        long = "source",
+        value_name = "ADDR",
+        value_delimiter = ',',
+        help_heading = "Clients"
+    )]
     pub(crate) sources: Vec<IpAddr>,
 
     /// QoS of publishes and subscriptions: 0, 1 or 2
@@ -111,8 +142,8 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "R", value_parser = parse_rate, help_heading = "Traffic")]
     pub(crate) rate: Option<f64>,
 
-    /// Messages in flight a publisher: sent and not yet with every receiver (and acknowledged, at QoS 1 and 2)
-    /// [default: 4; with --rate 256]
+    /// Messages in flight a publisher: sent and not yet with every receiver (and acknowledged, at
+    /// QoS 1 and 2) [default: 4; with --rate 256]
     #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=65_535), help_heading = "Traffic")]
     pub(crate) inflight: Option<u32>,
 
@@ -128,7 +159,8 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, help_heading = "Traffic")]
     pub(crate) grace: Duration,
 
-    /// After this a missing delivery no longer blocks its publisher's window; the ledger still waits for it
+    /// After this a missing delivery no longer blocks its publisher's window; the ledger still
+    /// waits for it
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration, help_heading = "Traffic")]
     pub(crate) loss_timeout: Duration,
 
@@ -156,8 +188,8 @@ pub(crate) struct LoadArgs {
 impl LoadArgs {
     /// Messages in flight a publisher.
     pub(crate) fn inflight(&self) -> u32 {
-        // A paced run wants the pace to decide, not the window: 256 at 20,000 messages a second from one
-        // publisher are 13 ms, beyond what a healthy broker takes.
+        // A paced run wants the pace to decide, not the window: 256 at 20,000 messages a second
+        // from one publisher are 13 ms, beyond what a healthy broker takes.
         let default = if self.rate.is_some() { 256 } else { 4 };
         self.inflight.unwrap_or(default)
     }
@@ -179,8 +211,13 @@ pub(crate) fn command() -> Command {
         .subcommand_value_name("SCENARIO")
         .subcommand_help_heading("Scenarios");
     SCENARIOS.iter().fold(command, |command, scenario| {
-        let subcommand = Command::new(scenario.name).about(scenario.about).after_help(scenario.examples);
-        command.subcommand(LoadArgs::augment_args((scenario.augment_args)(subcommand)))
+        let subcommand = (scenario.augment_args)(Command::new(scenario.name));
+        // The texts come last: argument groups would put their own in their place.
+        let subcommand = LoadArgs::augment_args(subcommand)
+            .about(scenario.about)
+            .long_about(scenario.about)
+            .after_help(scenario.examples);
+        command.subcommand(subcommand)
     })
 }
 
@@ -193,13 +230,18 @@ fn parse_version(text: &str) -> Result<ProtocolVersion, String> {
 }
 
 fn parse_qos(text: &str) -> Result<Qos, String> {
-    text.parse().ok().and_then(Qos::from_u8).ok_or_else(|| "0, 1 or 2".to_owned())
+    text.parse()
+        .ok()
+        .and_then(Qos::from_u8)
+        .ok_or_else(|| "0, 1 or 2".to_owned())
 }
 
 fn parse_payload(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes) if (HEADER_BYTES..=16 << 20).contains(&bytes) => Ok(bytes),
-        _ => Err(format!("{HEADER_BYTES} (what the checks need) to 16777216 bytes")),
+        _ => Err(format!(
+            "{HEADER_BYTES} (what the checks need) to 16777216 bytes"
+        )),
     }
 }
 
@@ -212,7 +254,9 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 
 /// `10`, `10s`, `500ms`, `2m`, `1h`; a bare number is seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let scale = match unit {
         "" | "s" => 1.0,
@@ -221,7 +265,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600.0,
         _ => return Err("a time such as 10s, 500ms or 2m".to_owned()),
     };
-    let seconds = number.parse::<f64>().map_err(|_| "a time such as 10s, 500ms or 2m".to_owned())?;
+    let seconds = number
+        .parse::<f64>()
+        .map_err(|_| "a time such as 10s, 500ms or 2m".to_owned())?;
     if seconds * scale > 1e7 {
         return Err("at most 115 days".to_owned());
     }
@@ -252,7 +298,11 @@ mod tests {
     #[test]
     fn times_have_units_and_default_to_seconds() {
         let check = |text, milliseconds| {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
         };
         check("10", 10_000);
         check("1.5s", 1_500);
@@ -279,7 +329,9 @@ mod tests {
             ["p2p", "--clients", "0"],
             ["p2p", "--target", "wss://x"],
         ] {
-            let error = command().try_get_matches_from(["tidegate-flood"].iter().chain(&args)).unwrap_err();
+            let error = command()
+                .try_get_matches_from(["tidegate-flood"].iter().chain(&args))
+                .unwrap_err();
             assert_eq!(error.exit_code(), 2, "{args:?}");
         }
     }

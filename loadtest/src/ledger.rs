@@ -1,8 +1,9 @@
-//! One subscriber's ledger: for each publisher it listens to, which sequence numbers came, in which order.
+//! One subscriber's ledger: for each publisher it listens to, which sequence numbers came, in which
+//! order.
 //!
-//! A publisher numbers its messages 0, 1, 2 … The ledger keeps the next number it expects (4 bytes a
-//! stream) and, only where something was skipped, the ranges that are missing. From that follow, exactly:
-//! *lost* (never came), *duplicate* (came again), *out of order* (came after a later one).
+//! A publisher numbers its messages 0, 1, 2 … The ledger keeps the next number it expects (4 bytes
+//! a stream) and, only where something was skipped, the ranges that are missing. From that follow,
+//! exactly: *lost* (never came), *duplicate* (came again), *out of order* (came after a later one).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -68,16 +69,23 @@ impl Ledger {
             return 0;
         };
         let skipped = self.gaps.get(&stream).map_or(0, |gaps| {
-            gaps.iter().map(|gap| u64::from(gap.end.min(sent).saturating_sub(gap.start))).sum()
+            gaps.iter()
+                .map(|gap| u64::from(gap.end.min(sent).saturating_sub(gap.start)))
+                .sum()
         });
         skipped + u64::from(sent.saturating_sub(next))
     }
 
-    /// The first missing sequence number of `publisher` below `sent`, for the message that explains a loss.
+    /// The first missing sequence number of `publisher` below `sent`, for the message that explains
+    /// a loss.
     pub(crate) fn first_lost(&self, publisher: u32, sent: u32) -> Option<u32> {
         let stream = publisher.wrapping_sub(self.first_publisher);
         let next = *self.next.get(stream as usize)?;
-        let gap = self.gaps.get(&stream).and_then(|gaps| gaps.first()).map(|gap| gap.start);
+        let gap = self
+            .gaps
+            .get(&stream)
+            .and_then(|gaps| gaps.first())
+            .map(|gap| gap.start);
         gap.or(Some(next)).filter(|&sequence| sequence < sent)
     }
 
@@ -120,9 +128,16 @@ mod tests {
 
     fn check(sequences: &[u32], verdicts: &[Verdict], sent: u32, lost: u64) {
         let mut ledger = Ledger::new(5..6);
-        let seen: Vec<_> = sequences.iter().map(|&sequence| ledger.record(5, sequence)).collect();
+        let seen: Vec<_> = sequences
+            .iter()
+            .map(|&sequence| ledger.record(5, sequence))
+            .collect();
         assert_eq!(seen, verdicts, "verdicts of {sequences:?}");
-        assert_eq!(ledger.lost(5, sent), lost, "losses of {sequences:?} out of {sent}");
+        assert_eq!(
+            ledger.lost(5, sent),
+            lost,
+            "losses of {sequences:?} out of {sent}"
+        );
     }
 
     #[test]
@@ -134,7 +149,12 @@ mod tests {
         check(&[1, 0], &[New, Late], 2, 0);
         check(&[0, 0, 1], &[New, Duplicate, New], 2, 0);
         check(&[0, 1, 0, 1], &[New, New, Duplicate, Duplicate], 2, 0);
-        check(&[2, 0, 0, 1, 1], &[New, Late, Duplicate, Late, Duplicate], 3, 0);
+        check(
+            &[2, 0, 0, 1, 1],
+            &[New, Late, Duplicate, Late, Duplicate],
+            3,
+            0,
+        );
         check(&[9, 4, 4, 0, 8], &[New, Late, Duplicate, Late, Late], 10, 6);
         check(&[3, 6, 5, 1], &[New, New, Late, Late], 7, 3);
     }

@@ -7,13 +7,18 @@ use rustix::thread::{sched_setaffinity, set_current_timer_slack, CpuSet};
 
 use crate::failure::Failure;
 
-/// Files beside the connections: standard streams, epoll and wake-up descriptors, `/proc` files while reading.
+/// Files beside the connections: standard streams, epoll and wake-up descriptors, `/proc` files
+/// while reading.
 const RESERVED_FILES: u64 = 48;
 
-/// Raises the soft limit of open files as far as the hard limit allows, and checks that `clients` fit.
+/// Raises the soft limit of open files as far as the hard limit allows, and checks that `clients`
+/// fit.
 pub(crate) fn make_room(clients: u32, threads: u32) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     // A refusal shows as the old limit below, which is what counts.
     let _ = setrlimit(Resource::Nofile, raised);
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -43,7 +48,8 @@ pub(crate) fn pin_to(cpu: usize) -> Result<(), Failure> {
         .map_err(|error| Failure::system(&format!("--cpu {cpu}: cannot pin a thread to it"), error))
 }
 
-/// Lets timers of this thread fire on time: the default slack of 50 us would show in every paced latency.
+/// Lets timers of this thread fire on time: the default slack of 50 us would show in every paced
+/// latency.
 pub(crate) fn sharpen_timers() {
     // Where it is refused the waits are a little longer, no more.
     let _ = set_current_timer_slack(NonZeroU64::new(1));
@@ -63,6 +69,9 @@ mod tests {
     fn too_many_are_refused_with_the_number_possible() {
         let error = check_room(20_000, 1, 20_000).unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("at most 19950 connections"), "{error}");
+        assert!(
+            error.to_string().contains("at most 19950 connections"),
+            "{error}"
+        );
     }
 }

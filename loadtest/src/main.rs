@@ -1,4 +1,5 @@
-//! `tidegate-flood`: drives an MQTT broker with connections and messages, and checks every delivery it expects.
+//! `tidegate-flood`: drives an MQTT broker with connections and messages, and checks every delivery
+//! it expects.
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -59,12 +60,17 @@ fn main() -> ExitCode {
 
 /// Runs the chosen scenario; false where a check failed.
 fn run(matches: &ArgMatches) -> Result<bool, Failure> {
-    let (name, matches) = matches.subcommand().ok_or_else(|| Failure::Usage("name a scenario".to_owned()))?;
+    let (name, matches) = matches
+        .subcommand()
+        .ok_or_else(|| Failure::Usage("name a scenario".to_owned()))?;
     let scenario = SCENARIOS
         .iter()
         .find(|scenario| scenario.name == name)
         .ok_or_else(|| Failure::Usage(format!("no scenario `{name}`")))?;
-    let load = LoadArgs::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    let load =
+        LoadArgs::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    // Before anything is reserved for that many clients; the engine counts exactly.
+    limits::make_room(load.clients, load.threads)?;
     if let Some(path) = &load.report {
         check_writable(path)?;
     }
@@ -94,5 +100,7 @@ fn print(outcome: &Outcome, json: bool) -> Result<(), Failure> {
     } else {
         summary::text(outcome)
     };
-    io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::system("cannot write the result", error))
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::system("cannot write the result", error))
 }

@@ -1,4 +1,5 @@
-//! The result of a run, as numbers: what `--json` prints and the summary and the report are made of.
+//! The result of a run, as numbers: what `--json` prints and the summary and the report are made
+//! of.
 
 use std::collections::BTreeMap;
 
@@ -174,7 +175,8 @@ impl Percentiles {
     }
 }
 
-/// A histogram of nanoseconds up to ten minutes, three digits exact. Longer times count as ten minutes.
+/// A histogram of nanoseconds up to ten minutes, three digits exact. Longer times count as ten
+/// minutes.
 pub(crate) fn nanosecond_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("the bounds are constants")
 }
@@ -190,17 +192,33 @@ impl Outcome {
         };
         fail(self.connect.failed, "clients could not connect");
         fail(self.ended, "connections ended before their time");
-        fail(self.pings.sent.saturating_sub(self.pings.answered), "pings never answered");
+        fail(
+            self.pings.sent.saturating_sub(self.pings.answered),
+            "pings never answered",
+        );
         if let Some(checks) = &self.checks {
             fail(checks.lost, "deliveries lost");
             // QoS 1 may deliver twice; QoS 0 (at most once) and 2 (exactly once) may not.
-            fail(if self.load.qos == 1 { 0 } else { checks.duplicates }, "deliveries duplicated");
+            fail(
+                if self.load.qos == 1 {
+                    0
+                } else {
+                    checks.duplicates
+                },
+                "deliveries duplicated",
+            );
             fail(checks.out_of_order, "deliveries out of order");
             fail(checks.unfinished, "QoS 2 deliveries never released");
             fail(checks.corrupt, "deliveries damaged");
-            fail(checks.unexpected, "deliveries to a client that should not get them");
+            fail(
+                checks.unexpected,
+                "deliveries to a client that should not get them",
+            );
             if self.load.qos > 0 {
-                fail(checks.published.saturating_sub(checks.acknowledged), "publishes never acknowledged");
+                fail(
+                    checks.published.saturating_sub(checks.acknowledged),
+                    "publishes never acknowledged",
+                );
             }
             if checks.published == 0 {
                 failures.push("nothing was published".to_owned());
@@ -216,14 +234,27 @@ mod tests {
     use super::*;
 
     fn outcome(qos: u8, checks: Checks) -> Outcome {
-        let load = Load { qos, ..Load::default() };
-        let mut outcome = Outcome { load, checks: Some(checks), ..Outcome::default() };
+        let load = Load {
+            qos,
+            ..Load::default()
+        };
+        let mut outcome = Outcome {
+            load,
+            checks: Some(checks),
+            ..Outcome::default()
+        };
         outcome.judge();
         outcome
     }
 
     fn clean() -> Checks {
-        Checks { published: 9, acknowledged: 9, expected: 9, received: 9, ..Checks::default() }
+        Checks {
+            published: 9,
+            acknowledged: 9,
+            expected: 9,
+            received: 9,
+            ..Checks::default()
+        }
     }
 
     #[test]
@@ -236,23 +267,44 @@ mod tests {
     fn every_fault_fails_the_run() {
         for checks in [
             Checks { lost: 1, ..clean() },
-            Checks { out_of_order: 1, ..clean() },
-            Checks { unfinished: 1, ..clean() },
-            Checks { corrupt: 1, ..clean() },
-            Checks { unexpected: 1, ..clean() },
-            Checks { acknowledged: 8, ..clean() },
+            Checks {
+                out_of_order: 1,
+                ..clean()
+            },
+            Checks {
+                unfinished: 1,
+                ..clean()
+            },
+            Checks {
+                corrupt: 1,
+                ..clean()
+            },
+            Checks {
+                unexpected: 1,
+                ..clean()
+            },
+            Checks {
+                acknowledged: 8,
+                ..clean()
+            },
             Checks::default(),
         ] {
             assert!(!outcome(1, checks.clone()).ok, "{checks:?}");
         }
-        let mut closed = Outcome { ended: 1, ..Outcome::default() };
+        let mut closed = Outcome {
+            ended: 1,
+            ..Outcome::default()
+        };
         closed.judge();
         assert_eq!(closed.failures, ["1 connections ended before their time"]);
     }
 
     #[test]
     fn only_qos_1_may_deliver_twice() {
-        let twice = Checks { duplicates: 3, ..clean() };
+        let twice = Checks {
+            duplicates: 3,
+            ..clean()
+        };
         assert!(!outcome(0, twice.clone()).ok);
         assert!(outcome(1, twice.clone()).ok);
         assert_eq!(outcome(2, twice).failures, ["3 deliveries duplicated"]);

@@ -1,7 +1,8 @@
 //! Spreads events evenly over time: publishes, new connections, pings. The clock is passed in.
 
-/// Releases events at a steady rate. Event `n` is due at `start + n / rate`, whatever happened before: a stall
-/// is made up for afterwards, so the average holds and nothing that was due is silently dropped.
+/// Releases events at a steady rate. Event `n` is due at `start + n / rate`, whatever happened
+/// before: a stall is made up for afterwards, so the average holds and nothing that was due is
+/// silently dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Pacer {
     start_ns: u64,
@@ -13,7 +14,11 @@ impl Pacer {
     /// `rate` in events a second, above 0. The first event is due at `start_ns`.
     pub(crate) fn new(rate: f64, start_ns: u64) -> Pacer {
         assert!(rate > 0.0, "a pacer without a rate never fires");
-        Pacer { start_ns, nanoseconds_per_event: 1e9 / rate, released: 0 }
+        Pacer {
+            start_ns,
+            nanoseconds_per_event: 1e9 / rate,
+            released: 0,
+        }
     }
 
     /// How many events have become due since the last call, at most `limit`; those are taken.
@@ -22,7 +27,8 @@ impl Pacer {
             return 0;
         };
         let mut due_in_all = (elapsed as f64 / self.nanoseconds_per_event) as u64;
-        // The division may round either way; `due_ns` is what counts, so that waiting for it is enough.
+        // The division may round either way; `due_ns` is what counts, so that waiting for it is
+        // enough.
         while self.due_ns(due_in_all) <= now_ns {
             due_in_all += 1;
         }
@@ -74,7 +80,10 @@ mod tests {
             taken += pacer.take_due(now, u64::MAX);
             now += if taken == 100_000 { SECOND } else { 123_457 };
         }
-        assert!((199_990..=200_001).contains(&taken), "{taken} events in ten seconds at 20,000 a second");
+        assert!(
+            (199_990..=200_001).contains(&taken),
+            "{taken} events in ten seconds at 20,000 a second"
+        );
     }
 
     #[test]

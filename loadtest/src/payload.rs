@@ -1,12 +1,14 @@
-//! What stands in every payload the flooder publishes, so that each delivery can be checked by itself.
+//! What stands in every payload the flooder publishes, so that each delivery can be checked by
+//! itself.
 //!
 //! ```text
 //! 0      4           8          12        20
 //! | run  | publisher | sequence | sent_ns | filler …
 //! ```
 //!
-//! All numbers are little-endian. `run` tells this run's messages from anybody else's on the same topic,
-//! `sent_ns` is on the flooder's monotonic clock, and the filler is a fixed pattern whose damage is noticed.
+//! All numbers are little-endian. `run` tells this run's messages from anybody else's on the same
+//! topic, `sent_ns` is on the flooder's monotonic clock, and the filler is a fixed pattern whose
+//! damage is noticed.
 
 use std::ops::Range;
 
@@ -41,10 +43,16 @@ pub(crate) struct PayloadCodec {
 impl PayloadCodec {
     /// `bytes` is the size of a whole payload and at least [`HEADER_BYTES`].
     pub(crate) fn new(run: u32, bytes: usize) -> PayloadCodec {
-        assert!(bytes >= HEADER_BYTES, "the command line refuses payloads below {HEADER_BYTES} bytes");
+        assert!(
+            bytes >= HEADER_BYTES,
+            "the command line refuses payloads below {HEADER_BYTES} bytes"
+        );
         // 251 is prime, so that a shift by a power of two shows.
         let filler = (0..bytes - HEADER_BYTES).map(|i| (i % 251) as u8).collect();
-        PayloadCodec { run: run.to_le_bytes(), filler }
+        PayloadCodec {
+            run: run.to_le_bytes(),
+            filler,
+        }
     }
 
     /// A payload with an empty stamp, to be stamped in place before each send.
@@ -87,7 +95,11 @@ fn fixed<const N: usize>(payload: &[u8], range: Range<usize>) -> [u8; N] {
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { publisher: 7, sequence: 1_000_000, sent_ns: u64::MAX - 3 };
+    const STAMP: Stamp = Stamp {
+        publisher: 7,
+        sequence: 1_000_000,
+        sent_ns: u64::MAX - 3,
+    };
 
     fn stamped(codec: &PayloadCodec) -> Vec<u8> {
         let mut payload = codec.blank();

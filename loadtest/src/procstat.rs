@@ -33,19 +33,33 @@ impl Processes {
         // Depth by depth; a process tree is never deeper than it is large.
         loop {
             let before = all.len();
-            all.extend(parents.iter().filter(|(_, parent)| all.contains(parent)).map(|(pid, _)| *pid).collect::<Vec<_>>());
+            all.extend(
+                parents
+                    .iter()
+                    .filter(|(_, parent)| all.contains(parent))
+                    .map(|(pid, _)| *pid)
+                    .collect::<Vec<_>>(),
+            );
             if all.len() == before {
-                return Processes { pids: all.into_iter().collect() };
+                return Processes {
+                    pids: all.into_iter().collect(),
+                };
             }
         }
     }
 
     /// The processes that listen on `addrs` on this host; empty where none can be seen.
     pub(crate) fn listening_on(addrs: &[SocketAddr]) -> Processes {
-        let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-        let inodes: BTreeSet<u64> =
-            tables.iter().flat_map(|table| listening_inodes(table, addrs)).collect();
-        let pids: Vec<u32> = pids().into_iter().filter(|&pid| owns_socket(pid, &inodes)).collect();
+        let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+            .map(|path| fs::read_to_string(path).unwrap_or_default());
+        let inodes: BTreeSet<u64> = tables
+            .iter()
+            .flat_map(|table| listening_inodes(table, addrs))
+            .collect();
+        let pids: Vec<u32> = pids()
+            .into_iter()
+            .filter(|&pid| owns_socket(pid, &inodes))
+            .collect();
         Processes::of_pids(&pids)
     }
 
@@ -57,7 +71,8 @@ impl Processes {
         self.pids.is_empty()
     }
 
-    /// User and system time of all threads, and resident memory; a process that ended counts nothing.
+    /// User and system time of all threads, and resident memory; a process that ended counts
+    /// nothing.
     pub(crate) fn usage(&self) -> Usage {
         let mut total = Usage::default();
         for pid in &self.pids {
@@ -82,7 +97,8 @@ fn stat_fields(stat: &str) -> Option<Vec<&str>> {
     Some(stat.rsplit_once(')')?.1.split_whitespace().collect())
 }
 
-/// Fields 14, 15 and 24 of proc(5): utime, stime and rss. The counts cover all threads of the process.
+/// Fields 14, 15 and 24 of proc(5): utime, stime and rss. The counts cover all threads of the
+/// process.
 fn parse_stat(stat: &str) -> Option<Usage> {
     let fields = stat_fields(stat)?;
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
@@ -98,7 +114,10 @@ fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Every process with its parent.
@@ -107,7 +126,10 @@ fn parents() -> Vec<(u32, u32)> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         stat_fields(&stat)?.get(1)?.parse().ok()
     };
-    pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect()
+    pids()
+        .into_iter()
+        .filter_map(|pid| Some((pid, parent(pid)?)))
+        .collect()
 }
 
 fn owns_socket(pid: u32, inodes: &BTreeSet<u64>) -> bool {
@@ -116,29 +138,40 @@ fn owns_socket(pid: u32, inodes: &BTreeSet<u64>) -> bool {
     };
     entries.flatten().any(|entry| {
         let link = fs::read_link(entry.path()).ok();
-        let inode = link.as_deref().and_then(|link| link.to_str()).and_then(socket_inode);
+        let inode = link
+            .as_deref()
+            .and_then(|link| link.to_str())
+            .and_then(socket_inode);
         inode.is_some_and(|inode| inodes.contains(&inode))
     })
 }
 
 /// `socket:[12345]`, as the links in `/proc/PID/fd` read.
 fn socket_inode(link: &str) -> Option<u64> {
-    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    link.strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
-/// Inodes of the listening sockets in a `/proc/net/tcp*` table that take connections to one of `addrs`.
+/// Inodes of the listening sockets in a `/proc/net/tcp*` table that take connections to one of
+/// `addrs`.
 fn listening_inodes(table: &str, addrs: &[SocketAddr]) -> Vec<u64> {
     const LISTEN: &str = "0A";
     let mut inodes = Vec::new();
     for line in table.lines().skip(1) {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let (Some(local), Some(&LISTEN), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9)) else {
+        let (Some(local), Some(&LISTEN), Some(inode)) =
+            (fields.get(1), fields.get(3), fields.get(9))
+        else {
             continue;
         };
         let (Some((ip, port)), Ok(inode)) = (parse_hex_addr(local), inode.parse()) else {
             continue;
         };
-        if addrs.iter().any(|addr| addr.port() == port && (ip.is_unspecified() || ip == addr.ip().to_canonical())) {
+        if addrs.iter().any(|addr| {
+            addr.port() == port && (ip.is_unspecified() || ip == addr.ip().to_canonical())
+        }) {
             inodes.push(inode);
         }
     }

@@ -26,26 +26,44 @@ impl Progress {
         let on_terminal = !quiet && io::stderr().is_terminal();
         let bar = on_terminal.then(|| {
             let bar = ProgressBar::new_spinner();
-            bar.set_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}").expect("a constant template"));
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {elapsed} {msg}")
+                    .expect("a constant template"),
+            );
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
         // The first line may come at once only where it is overwritten.
         let next_ns = if on_terminal { 0 } else { LINE_INTERVAL_NS };
-        Progress { scenario, clients, bar, quiet, next_ns }
+        Progress {
+            scenario,
+            clients,
+            bar,
+            quiet,
+            next_ns,
+        }
     }
 
     pub(crate) fn show(&mut self, now_ns: u64, activity: &str, sample: Option<&Sample>) {
         if self.quiet || now_ns < self.next_ns {
             return;
         }
-        let interval = if self.bar.is_some() { TERMINAL_INTERVAL_NS } else { LINE_INTERVAL_NS };
+        let interval = if self.bar.is_some() {
+            TERMINAL_INTERVAL_NS
+        } else {
+            LINE_INTERVAL_NS
+        };
         self.next_ns = now_ns + interval;
         let text = line(activity, self.clients, sample);
         match &self.bar {
             Some(bar) => bar.set_message(format!("{} {text}", self.scenario)),
             // Progress nobody can read is no reason to stop.
-            None => drop(writeln!(io::stderr(), "{:5.1}s {} {text}", now_ns as f64 / 1e9, self.scenario)),
+            None => drop(writeln!(
+                io::stderr(),
+                "{:5.1}s {} {text}",
+                now_ns as f64 / 1e9,
+                self.scenario
+            )),
         }
     }
 
@@ -60,7 +78,11 @@ fn line(activity: &str, clients: u64, sample: Option<&Sample>) -> String {
     let Some(sample) = sample else {
         return activity.to_owned();
     };
-    let mut text = format!("{activity} · {} of {} connected", count(sample.connected as f64), count(clients as f64));
+    let mut text = format!(
+        "{activity} · {} of {} connected",
+        count(sample.connected as f64),
+        count(clients as f64)
+    );
     if sample.delivered_per_second > 0.0 || sample.published_per_second > 0.0 {
         text += &format!(
             " · {}/s out · {}/s in",
@@ -72,7 +94,11 @@ fn line(activity: &str, clients: u64, sample: Option<&Sample>) -> String {
         text += &format!(" · p50 {} p99 {}", microseconds(p50), microseconds(p99));
     }
     if sample.target_rss_bytes > 0 {
-        text += &format!(" · target {:.0}% CPU, {}", sample.target_cpu_percent, bytes(sample.target_rss_bytes as f64));
+        text += &format!(
+            " · target {:.0}% CPU, {}",
+            sample.target_cpu_percent,
+            bytes(sample.target_rss_bytes as f64)
+        );
     }
     text
 }
@@ -84,11 +110,20 @@ mod tests {
     #[test]
     fn the_line_grows_with_what_is_known() {
         assert_eq!(line("connecting", 10, None), "connecting");
-        let mut sample = Sample { connected: 10, ..Sample::default() };
-        assert_eq!(line("holding", 10, Some(&sample)), "holding · 10 of 10 connected");
+        let mut sample = Sample {
+            connected: 10,
+            ..Sample::default()
+        };
+        assert_eq!(
+            line("holding", 10, Some(&sample)),
+            "holding · 10 of 10 connected"
+        );
         sample.delivered_per_second = 20_000.0;
         sample.latency_us = Some([40.0, 180.0, 900.0]);
         let text = line("publishing", 10, Some(&sample));
-        assert!(text.contains("20,000/s in") && text.contains("p50 40 us p99 180 us"), "{text}");
+        assert!(
+            text.contains("20,000/s in") && text.contains("p50 40 us p99 180 us"),
+            "{text}"
+        );
     }
 }

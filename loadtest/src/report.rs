@@ -1,4 +1,5 @@
-//! `--report`: one self-contained page of charts, drawn as inline SVG; no script, no outside resource.
+//! `--report`: one self-contained page of charts, drawn as inline SVG; no script, no outside
+//! resource.
 
 mod chart;
 
@@ -40,17 +41,32 @@ fn write_page(outcome: &Outcome, out: &mut String) -> fmt::Result {
     for chart in charts(outcome) {
         chart.write(out)?;
     }
-    writeln!(out, "<h2>Summary</h2>\n<pre>{}</pre>", escape(&summary::text(outcome)))?;
+    writeln!(
+        out,
+        "<h2>Summary</h2>\n<pre>{}</pre>",
+        escape(&summary::text(outcome))
+    )?;
     writeln!(out, "</body></html>")
 }
 
 fn write_verdict(outcome: &Outcome, out: &mut String) -> fmt::Result {
     let targets = escape(&outcome.load.targets.join(" "));
-    writeln!(out, "<p class=\"dim\">{} clients → {targets}</p>", summary::count(outcome.load.clients as f64))?;
+    writeln!(
+        out,
+        "<p class=\"dim\">{} clients → {targets}</p>",
+        summary::count(outcome.load.clients as f64)
+    )?;
     if outcome.ok {
-        writeln!(out, "<p class=\"ok\">Everything expected came, once and in order.</p>")
+        writeln!(
+            out,
+            "<p class=\"ok\">Everything expected came, once and in order.</p>"
+        )
     } else {
-        writeln!(out, "<p class=\"bad\">Failed: {}.</p>", escape(&outcome.failures.join(", ")))
+        writeln!(
+            out,
+            "<p class=\"bad\">Failed: {}.</p>",
+            escape(&outcome.failures.join(", "))
+        )
     }
 }
 
@@ -59,9 +75,19 @@ fn write_percentiles(outcome: &Outcome, out: &mut String) -> fmt::Result {
         out,
         "<h2>Latency</h2>\n<table><tr><th></th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th><th>count</th></tr>"
     )?;
-    let traffic = outcome.traffic.as_ref().map(|traffic| ("publish to delivery", &traffic.latency_us));
-    let fixed = [("connect", &outcome.connect.latency_us), ("ping", &outcome.pings.latency_us)];
-    for (name, percentiles) in traffic.into_iter().chain(fixed).filter(|(_, p)| p.count > 0) {
+    let traffic = outcome
+        .traffic
+        .as_ref()
+        .map(|traffic| ("publish to delivery", &traffic.latency_us));
+    let fixed = [
+        ("connect", &outcome.connect.latency_us),
+        ("ping", &outcome.pings.latency_us),
+    ];
+    for (name, percentiles) in traffic
+        .into_iter()
+        .chain(fixed)
+        .filter(|(_, p)| p.count > 0)
+    {
         write_row(name, percentiles, out)?;
     }
     writeln!(out, "</table>")
@@ -78,9 +104,14 @@ fn write_row(name: &str, p: &Percentiles, out: &mut String) -> fmt::Result {
 fn charts(outcome: &Outcome) -> Vec<Chart> {
     let series = |name, value: &dyn Fn(&Sample) -> Option<f64>| Line {
         name,
-        points: outcome.samples.iter().filter_map(|sample| Some((sample.second, value(sample)?))).collect(),
+        points: outcome
+            .samples
+            .iter()
+            .filter_map(|sample| Some((sample.second, value(sample)?)))
+            .collect(),
     };
-    let latency = |which: usize| move |sample: &Sample| sample.latency_us.map(|latency| latency[which]);
+    let latency =
+        |which: usize| move |sample: &Sample| sample.latency_us.map(|latency| latency[which]);
     let mut charts = Vec::new();
     if outcome.traffic.is_some() {
         charts.push(Chart {
@@ -94,26 +125,52 @@ fn charts(outcome: &Outcome) -> Vec<Chart> {
         charts.push(Chart {
             title: "Latency over time",
             show: summary::microseconds,
-            lines: vec![series("p50", &latency(0)), series("p99", &latency(1)), series("max", &latency(2))],
+            lines: vec![
+                series("p50", &latency(0)),
+                series("p99", &latency(1)),
+                series("max", &latency(2)),
+            ],
         });
     } else {
         let lines = vec![series("connected", &|sample| Some(sample.connected as f64))];
-        charts.push(Chart { title: "Connections", show: summary::count, lines });
+        charts.push(Chart {
+            title: "Connections",
+            show: summary::count,
+            lines,
+        });
     }
-    let mut cpu = vec![series("flooder", &|sample| Some(sample.flooder_cpu_percent))];
+    let mut cpu = vec![series("flooder", &|sample| {
+        Some(sample.flooder_cpu_percent)
+    })];
     if outcome.target.is_some() {
-        cpu.insert(0, series("target", &|sample| Some(sample.target_cpu_percent)));
+        cpu.insert(
+            0,
+            series("target", &|sample| Some(sample.target_cpu_percent)),
+        );
     }
-    charts.push(Chart { title: "CPU, percent of one core", show: summary::count, lines: cpu });
+    charts.push(Chart {
+        title: "CPU, percent of one core",
+        show: summary::count,
+        lines: cpu,
+    });
     if outcome.target.is_some() {
-        let lines = vec![series("resident", &|sample| Some(sample.target_rss_bytes as f64))];
-        charts.push(Chart { title: "Memory of the target", show: summary::bytes, lines });
+        let lines = vec![series("resident", &|sample| {
+            Some(sample.target_rss_bytes as f64)
+        })];
+        charts.push(Chart {
+            title: "Memory of the target",
+            show: summary::bytes,
+            lines,
+        });
     }
     charts
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -132,10 +189,19 @@ mod tests {
         Outcome {
             scenario: "fanout".to_owned(),
             traffic: Some(Traffic {
-                latency_us: Percentiles { count: 9, p50: 40.0, max: 1_500.0, ..Percentiles::default() },
+                latency_us: Percentiles {
+                    count: 9,
+                    p50: 40.0,
+                    max: 1_500.0,
+                    ..Percentiles::default()
+                },
                 ..Traffic::default()
             }),
-            checks: Some(Checks { published: 1, lost: 1, ..Checks::default() }),
+            checks: Some(Checks {
+                published: 1,
+                lost: 1,
+                ..Checks::default()
+            }),
             target: Some(TargetUse::default()),
             errors: vec!["<script>".to_owned()],
             samples: (0..10).map(|second| sample(f64::from(second))).collect(),

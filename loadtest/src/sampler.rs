@@ -33,19 +33,28 @@ pub(crate) struct Sampler {
 impl Sampler {
     /// For a run of about `planned`: a point every half second, fewer where that would be many.
     pub(crate) fn new(planned: Duration) -> Sampler {
-        let interval = (planned / POINTS).clamp(Duration::from_millis(500), Duration::from_secs(60));
-        Sampler { interval_ns: nanoseconds(interval), last: None, samples: Vec::new() }
+        let interval =
+            (planned / POINTS).clamp(Duration::from_millis(500), Duration::from_secs(60));
+        Sampler {
+            interval_ns: nanoseconds(interval),
+            last: None,
+            samples: Vec::new(),
+        }
     }
 
     pub(crate) fn is_due(&self, now_ns: u64) -> bool {
-        self.last.is_none_or(|last| now_ns >= last.now_ns + self.interval_ns)
+        self.last
+            .is_none_or(|last| now_ns >= last.now_ns + self.interval_ns)
     }
 
-    /// Adds the point between the last reading and this one; the first reading only starts the series.
+    /// Adds the point between the last reading and this one; the first reading only starts the
+    /// series.
     pub(crate) fn take(&mut self, reading: Reading, latency: &Histogram<u64>) {
         if let Some(last) = self.last.replace(reading) {
             let seconds = (reading.now_ns - last.now_ns) as f64 / 1e9;
-            let percent = |now: Usage, then: Usage| (now.cpu_seconds() - then.cpu_seconds()) * 100.0 / seconds;
+            let percent = |now: Usage, then: Usage| {
+                (now.cpu_seconds() - then.cpu_seconds()) * 100.0 / seconds
+            };
             let at = |percentile| latency.value_at_percentile(percentile) as f64 / 1e3;
             self.samples.push(Sample {
                 second: reading.now_ns as f64 / 1e9,
@@ -82,12 +91,28 @@ mod tests {
         sampler.take(Reading::default(), &latency);
         assert!(!sampler.is_due(499_999_999) && sampler.is_due(500_000_000));
         latency.saturating_record(50_000);
-        let target = Usage { user_seconds: 0.25, system_seconds: 0.25, rss_bytes: 7 };
-        let reading = Reading { now_ns: 1_000_000_000, published: 10, delivered: 1_000, target, ..Reading::default() };
+        let target = Usage {
+            user_seconds: 0.25,
+            system_seconds: 0.25,
+            rss_bytes: 7,
+        };
+        let reading = Reading {
+            now_ns: 1_000_000_000,
+            published: 10,
+            delivered: 1_000,
+            target,
+            ..Reading::default()
+        };
         sampler.take(reading, &latency);
         let sample = sampler.last().unwrap();
-        assert_eq!((sample.published_per_second, sample.delivered_per_second), (10.0, 1_000.0));
-        assert_eq!((sample.target_cpu_percent, sample.target_rss_bytes), (50.0, 7));
+        assert_eq!(
+            (sample.published_per_second, sample.delivered_per_second),
+            (10.0, 1_000.0)
+        );
+        assert_eq!(
+            (sample.target_cpu_percent, sample.target_rss_bytes),
+            (50.0, 7)
+        );
         assert!((sample.latency_us.unwrap()[0] - 50.0).abs() < 0.1);
         assert_eq!(sampler.into_samples().len(), 1);
     }

@@ -1,16 +1,17 @@
 //! Source addresses: how many connections one host can open to one port, and how to get past that.
 //!
-//! A connection is named by both addresses and both ports. Towards one listener only the local port varies, and
-//! the kernel chooses it from `ip_local_port_range`: about 28,000 values. A second source address
-//! doubles that. On loopback all of 127.0.0.0/8 is ours, so the flooder takes as many as it needs.
+//! A connection is named by both addresses and both ports. Towards one listener only the local port
+//! varies, and the kernel chooses it from `ip_local_port_range`: about 28,000 values. A second
+//! source address doubles that. On loopback all of 127.0.0.0/8 is ours, so the flooder takes as
+//! many as it needs.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::failure::Failure;
 
-/// Share of the port range that is used: other programs need ports too, and the search for a free one grows
-/// long towards the end.
+/// Share of the port range that is used: other programs need ports too, and the search for a free
+/// one grows long towards the end.
 const USABLE_PERCENT: u32 = 90;
 
 /// The source addresses of a run; empty where the kernel chooses.
@@ -20,8 +21,8 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Spreads `clients` over `given`, or, where none are given and the targets are on loopback, over as many
-    /// loopback addresses as are needed with `ports` local ports each.
+    /// Spreads `clients` over `given`, or, where none are given and the targets are on loopback,
+    /// over as many loopback addresses as are needed with `ports` local ports each.
     pub(crate) fn plan(
         clients: u32,
         targets: &[SocketAddr],
@@ -35,7 +36,9 @@ impl Sources {
         // Unbound sockets choose their port at connect, so each target has the whole range.
         let listeners = targets.len().max(1) as u32;
         if clients <= usable.saturating_mul(listeners) {
-            return Ok(Sources { addresses: Vec::new() });
+            return Ok(Sources {
+                addresses: Vec::new(),
+            });
         }
         let needed = clients.div_ceil(usable);
         if !targets.iter().all(|target| is_loopback_v4(target.ip())) {
@@ -58,7 +61,9 @@ impl Sources {
                 given.len()
             )));
         }
-        Ok(Sources { addresses: given.to_vec() })
+        Ok(Sources {
+            addresses: given.to_vec(),
+        })
     }
 
     /// The source address of client number `client`, or `None` where the kernel chooses.
@@ -79,7 +84,9 @@ pub(crate) fn local_ports() -> u32 {
 }
 
 fn parse_port_range(text: &str) -> Option<u32> {
-    let mut numbers = text.split_whitespace().map(|number| number.parse::<u32>().ok());
+    let mut numbers = text
+        .split_whitespace()
+        .map(|number| number.parse::<u32>().ok());
     let (low, high) = (numbers.next()??, numbers.next()??);
     high.checked_sub(low).map(|width| width + 1)
 }
@@ -88,7 +95,8 @@ fn is_loopback_v4(ip: IpAddr) -> bool {
     ip.is_ipv4() && ip.is_loopback()
 }
 
-/// 127.0.0.1, 127.0.0.2 … leaving out 127.x.x.0 and 127.x.x.255, which some tools take for broadcasts.
+/// 127.0.0.1, 127.0.0.2 … leaving out 127.x.x.0 and 127.x.x.255, which some tools take for
+/// broadcasts.
 fn loopback(n: u32) -> Ipv4Addr {
     let (block, host) = ((n - 1) / 254, (n - 1) % 254 + 1);
     Ipv4Addr::new(127, (block >> 8) as u8, block as u8, host as u8)
@@ -119,17 +127,33 @@ mod tests {
             *uses.entry(sources.of(client).unwrap()).or_insert(0) += 1;
         }
         assert_eq!(uses.len(), 4);
-        assert!(uses.values().all(|&clients| clients <= 28_232 / 100 * 90), "{uses:?}");
+        assert!(
+            uses.values().all(|&clients| clients <= 28_232 / 100 * 90),
+            "{uses:?}"
+        );
     }
 
     #[test]
     fn addresses_that_are_too_few_are_refused_with_the_number_needed() {
         let target = [addr("192.0.2.7:1883")];
         let error = Sources::plan(60_000, &target, &[], 28_232).unwrap_err();
-        assert!(error.to_string().contains("need 3 source addresses"), "{error}");
+        assert!(
+            error.to_string().contains("need 3 source addresses"),
+            "{error}"
+        );
         let given: Vec<IpAddr> = vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
-        assert_eq!(Sources::plan(60_000, &target, &given, 28_232).unwrap_err().exit_code(), 2);
-        assert_eq!(Sources::plan(50_000, &target, &given, 28_232).unwrap().of(3), Some(given[1]));
+        assert_eq!(
+            Sources::plan(60_000, &target, &given, 28_232)
+                .unwrap_err()
+                .exit_code(),
+            2
+        );
+        assert_eq!(
+            Sources::plan(50_000, &target, &given, 28_232)
+                .unwrap()
+                .of(3),
+            Some(given[1])
+        );
     }
 
     #[test]

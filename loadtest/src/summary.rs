@@ -29,14 +29,23 @@ fn write_summary(outcome: &Outcome, out: &mut String) -> fmt::Result {
     }
     if outcome.pings.sent > 0 && outcome.traffic.is_none() {
         let pings = &outcome.pings;
-        writeln!(out, "pings      {} of {} answered; {}", pings.answered, pings.sent, percentiles(&pings.latency_us))?;
+        writeln!(
+            out,
+            "pings      {} of {} answered; {}",
+            pings.answered,
+            pings.sent,
+            percentiles(&pings.latency_us)
+        )?;
     }
     if let Some(checks) = &outcome.checks {
         write_checks(outcome, checks, out)?;
     }
     match &outcome.target {
         Some(target) => write_target(target, out)?,
-        None => writeln!(out, "target     not on this host, or not visible: name it with --pid")?,
+        None => writeln!(
+            out,
+            "target     not on this host, or not visible: name it with --pid"
+        )?,
     }
     write_flooder(outcome, out)?;
     write_verdict(outcome, out)
@@ -44,9 +53,21 @@ fn write_summary(outcome: &Outcome, out: &mut String) -> fmt::Result {
 
 fn write_head(outcome: &Outcome, out: &mut String) -> fmt::Result {
     let load = &outcome.load;
-    write!(out, "{}    {} clients, MQTT {}", outcome.scenario, count(load.clients as f64), load.mqtt)?;
+    write!(
+        out,
+        "{}    {} clients, MQTT {}",
+        outcome.scenario,
+        count(load.clients as f64),
+        load.mqtt
+    )?;
     if load.publishers > 0 {
-        write!(out, ", {} publishing, QoS {}, {} B", count(load.publishers as f64), load.qos, load.payload_bytes)?;
+        write!(
+            out,
+            ", {} publishing, QoS {}, {} B",
+            count(load.publishers as f64),
+            load.qos,
+            load.payload_bytes
+        )?;
         match load.rate {
             Some(rate) => write!(out, ", {}/s", count(rate))?,
             None => write!(out, ", {} in flight each", load.inflight)?,
@@ -81,7 +102,12 @@ fn write_checks(outcome: &Outcome, checks: &Checks, out: &mut String) -> fmt::Re
         checks.out_of_order
     )?;
     if outcome.load.qos > 0 {
-        write!(out, "; {} of {} acknowledged", count(checks.acknowledged as f64), count(checks.published as f64))?;
+        write!(
+            out,
+            "; {} of {} acknowledged",
+            count(checks.acknowledged as f64),
+            count(checks.published as f64)
+        )?;
     }
     for (number, what) in [
         (checks.unfinished, "never released"),
@@ -99,8 +125,17 @@ fn write_checks(outcome: &Outcome, checks: &Checks, out: &mut String) -> fmt::Re
 
 fn write_target(target: &TargetUse, out: &mut String) -> fmt::Result {
     let pids: Vec<_> = target.pids.iter().map(u32::to_string).collect();
-    write!(out, "target     pid {}: {:.0}% CPU", pids.join(", "), target.cpu_percent)?;
-    write!(out, " ({:.2} s user, {:.2} s system)", target.user_seconds, target.system_seconds)?;
+    write!(
+        out,
+        "target     pid {}: {:.0}% CPU",
+        pids.join(", "),
+        target.cpu_percent
+    )?;
+    write!(
+        out,
+        " ({:.2} s user, {:.2} s system)",
+        target.user_seconds, target.system_seconds
+    )?;
     for (cost, what) in [
         (target.cpu_us_per_delivery, "delivery"),
         (target.cpu_us_per_publish, "publish"),
@@ -131,7 +166,10 @@ fn write_flooder(outcome: &Outcome, out: &mut String) -> fmt::Result {
         write!(out, ", {cost:.2} us a delivery")?;
     }
     if flooder.cpu_percent > 95.0 * f64::from(outcome.load.threads) {
-        write!(out, " (it was the bottleneck: rates and latencies are its own)")?;
+        write!(
+            out,
+            " (it was the bottleneck: rates and latencies are its own)"
+        )?;
     }
     writeln!(out)
 }
@@ -214,16 +252,31 @@ mod tests {
     fn a_failed_run_says_what_failed() {
         let mut outcome = Outcome {
             scenario: "p2p".to_owned(),
-            load: Load { clients: 2, publishers: 2, ..Load::default() },
+            load: Load {
+                clients: 2,
+                publishers: 2,
+                ..Load::default()
+            },
             traffic: Some(Traffic::default()),
-            checks: Some(Checks { published: 9, expected: 9, received: 7, lost: 2, ..Checks::default() }),
+            checks: Some(Checks {
+                published: 9,
+                expected: 9,
+                received: 7,
+                lost: 2,
+                ..Checks::default()
+            }),
             ..Outcome::default()
         };
         outcome.closed.insert("connection reset".to_owned(), 3);
         outcome.errors.push("flood-7: connection reset".to_owned());
         outcome.judge();
         let text = text(&outcome);
-        for part in ["2 lost", "3 × connection reset", "flood-7: connection reset", "FAILED     2 deliveries lost"] {
+        for part in [
+            "2 lost",
+            "3 × connection reset",
+            "flood-7: connection reset",
+            "FAILED     2 deliveries lost",
+        ] {
             assert!(text.contains(part), "{part:?} in\n{text}");
         }
     }

@@ -20,18 +20,30 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Target, String> {
-        let place = url.strip_prefix("mqtt://").or_else(|| url.strip_prefix("tcp://")).unwrap_or(url);
+        let place = url
+            .strip_prefix("mqtt://")
+            .or_else(|| url.strip_prefix("tcp://"))
+            .unwrap_or(url);
         if place.contains("://") {
             return Err(format!("`{url}`: only mqtt://HOST:PORT is spoken here"));
         }
         let place = place.trim_end_matches('/');
-        let with_port = if has_port(place) { place.to_owned() } else { format!("{place}:{DEFAULT_PORT}") };
+        let with_port = if has_port(place) {
+            place.to_owned()
+        } else {
+            format!("{place}:{DEFAULT_PORT}")
+        };
         let addr = with_port
             .to_socket_addrs()
-            .map_err(|error| format!("`{url}`: {error}; write mqtt://HOST:PORT or mqtt://[IPv6]:PORT"))?
+            .map_err(|error| {
+                format!("`{url}`: {error}; write mqtt://HOST:PORT or mqtt://[IPv6]:PORT")
+            })?
             .next()
             .ok_or_else(|| format!("`{url}`: the name has no address"))?;
-        Ok(Target { url: format!("mqtt://{with_port}"), addr })
+        Ok(Target {
+            url: format!("mqtt://{with_port}"),
+            addr,
+        })
     }
 }
 
@@ -69,7 +81,11 @@ mod tests {
     use super::*;
 
     fn check(url: &str, expected: &str) {
-        assert_eq!(url.parse::<Target>().unwrap().addr, expected.parse().unwrap(), "{url}");
+        assert_eq!(
+            url.parse::<Target>().unwrap().addr,
+            expected.parse().unwrap(),
+            "{url}"
+        );
     }
 
     #[test]
@@ -85,7 +101,10 @@ mod tests {
     #[test]
     fn other_schemes_are_refused_by_name() {
         let error = "mqtts://127.0.0.1:8883".parse::<Target>().unwrap_err();
-        assert!(error.contains("mqtts://") && error.contains("mqtt://HOST:PORT"), "{error}");
+        assert!(
+            error.contains("mqtts://") && error.contains("mqtt://HOST:PORT"),
+            "{error}"
+        );
         assert!("mqtt://127.0.0.1:http".parse::<Target>().is_err());
     }
 

@@ -50,7 +50,9 @@ impl Ending {
             Ending::ClosedByBroker => "closed by the broker".to_owned(),
             Ending::Disconnected(reason) => format!("disconnected: {}", reason.name()),
             Ending::Refused(reason) => format!("connect refused: {}", reason.name()),
-            Ending::SubscriptionRefused(reason) => format!("subscription refused: {}", reason.name()),
+            Ending::SubscriptionRefused(reason) => {
+                format!("subscription refused: {}", reason.name())
+            }
             Ending::PublishRefused(reason) => format!("publish refused: {}", reason.name()),
             Ending::PayloadTooLarge => "payload above the broker's maximum packet size".to_owned(),
             Ending::Violation(violation) => format!("broker broke a rule: {violation}"),
@@ -83,7 +85,8 @@ fn system_reason(errno: Errno) -> String {
         ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset".to_owned(),
         ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse => {
-            "no free local port (give more addresses with --source, or wait a minute for TIME_WAIT)".to_owned()
+            "no free local port (give more addresses with --source, or wait a minute for TIME_WAIT)"
+                .to_owned()
         }
         _ => errno.to_string(),
     }
@@ -146,8 +149,16 @@ impl Client {
     }
 
     /// Begins to connect; whether it succeeds shows at the first write or read.
-    pub(crate) fn open(&mut self, target: SocketAddr, source: Option<IpAddr>) -> Result<&OwnedFd, Errno> {
-        let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    pub(crate) fn open(
+        &mut self,
+        target: SocketAddr,
+        source: Option<IpAddr>,
+    ) -> Result<&OwnedFd, Errno> {
+        let family = if target.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
         // Nagle's algorithm would measure itself.
@@ -194,7 +205,11 @@ impl Client {
             self.out.clear();
             return Ok(Flushed::Everything);
         };
-        match net::send(socket, &self.out[self.written..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        match net::send(
+            socket,
+            &self.out[self.written..],
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        ) {
             Ok(len) => self.written += len,
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => return Err(errno),

@@ -14,7 +14,8 @@ use super::{Finished, Setting};
 use crate::clock::nanoseconds;
 use crate::failure::Failure;
 use crate::outcome::{
-    nanosecond_histogram, Checks, Connect, FlooderUse, Load, Outcome, Percentiles, Pings, TargetUse, Traffic,
+    nanosecond_histogram, Checks, Connect, FlooderUse, Load, Outcome, Percentiles, Pings,
+    TargetUse, Traffic,
 };
 use crate::procstat::{own_usage, Processes, Usage};
 use crate::progress::Progress;
@@ -38,6 +39,7 @@ pub(crate) struct Conductor<'a> {
     sampler: Sampler,
     latency: Histogram<u64>,
     progress: Progress,
+    workers: Workers,
     /// Before the first connection.
     before: Point,
 }
@@ -71,7 +73,13 @@ struct Course {
 }
 
 impl<'a> Conductor<'a> {
-    pub(crate) fn new(setting: &'a Arc<Setting>, shared: &'a Arc<Shared>, plan: &'a Plan, processes: Processes) -> Self {
+    pub(crate) fn new(
+        setting: &'a Arc<Setting>,
+        shared: &'a Arc<Shared>,
+        plan: &'a Plan,
+        processes: Processes,
+        workers: Workers,
+    ) -> Self {
         let before = Point {
             now_ns: setting.clock.now_ns(),
             tally: Tally::default(),
@@ -79,7 +87,11 @@ impl<'a> Conductor<'a> {
             own: own_usage(),
         };
         let load = &setting.load;
-        let planned = if plan.publishers.is_empty() { load.duration } else { load.warmup + load.duration };
+        let planned = if plan.publishers.is_empty() {
+            load.duration
+        } else {
+            load.warmup + load.duration
+        };
         Conductor {
             sampler: Sampler::new(planned),
             latency: nanosecond_histogram(),
@@ -88,22 +100,24 @@ impl<'a> Conductor<'a> {
             shared,
             plan,
             processes,
+            workers,
             before,
         }
     }
 
     /// Leads the workers to the end and makes the outcome of what they leave.
-    pub(crate) fn conduct(mut self, workers: Workers) -> Result<Outcome, Failure> {
+    pub(crate) fn conduct(mut self) -> Result<Outcome, Failure> {
         let course = self.lead();
         self.shared.set_phase(Phase::Close);
-        let finished = workers
+        let panicked = |_| Err(Failure::Run("a thread of the flooder panicked".to_owned()));
+        let finished = std::mem::take(&mut self.workers)
             .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err(Failure::Run("a thread of the flooder panicked".to_owned()))))
+            .map(|worker| worker.join().unwrap_or_else(panicked))
             .collect::<Result<Vec<_>, _>>();
         self.progress.finish();
-        // What stopped the run explains more than what followed from it.
-        let course = course?;
-        Ok(self.outcome(&course, finished?))
+        // A thread that gave up explains more than what followed from it.
+        let finished = finished?;
+        Ok(self.outcome(&course?, finished))
     }
 
     fn lead(&mut self) -> Result<Course, Failure> {
@@ -117,12 +131,21 @@ impl<'a> Conductor<'a> {
         self.shared.set_phase(Phase::Publish);
         self.wait(self.setting.load.warmup);
         let start = self.point();
-        self.shared.measure_start_ns.store(start.now_ns, Ordering::Relaxed);
+        self.shared
+            .measure_start_ns
+            .store(start.now_ns, Ordering::Relaxed);
         self.wait(self.setting.load.duration);
         let end = self.point();
-        self.shared.measure_end_ns.store(end.now_ns, Ordering::Relaxed);
+        self.shared
+            .measure_end_ns
+            .store(end.now_ns, Ordering::Relaxed);
         let drained = self.drain();
-        Ok(Course { connected, start, end, drained })
+        Ok(Course {
+            connected,
+            start,
+            end,
+            drained,
+        })
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
@@ -134,7 +157,7 @@ impl<'a> Conductor<'a> {
             if failed > 0 && !self.plan.tolerates_failed_connects {
                 return Err(self.connect_failure(failed, tally.get(Counter::Ready)));
             }
-            if tally.get(Counter::Ready) + failed >= clients {
+            if tally.get(Counter::Ready) + failed >= clients || self.has_lost_a_worker() {
                 return match tally.get(Counter::Ready) {
                     0 => Err(self.connect_failure(failed, 0)),
                     _ => Ok(()),
@@ -158,7 +181,12 @@ impl<'a> Conductor<'a> {
         self.wait(self.setting.load.duration);
         let end = self.point();
         let drained = self.drain();
-        Course { connected, start: connected, end, drained }
+        Course {
+            connected,
+            start: connected,
+            end,
+            drained,
+        }
     }
 
     /// Stops publishing and waits until everything expected is in, or nothing more comes.
@@ -167,7 +195,8 @@ impl<'a> Conductor<'a> {
         let grace = nanoseconds(self.setting.load.grace);
         let begun = self.setting.clock.now_ns();
         let mut last_progress = (0, begun);
-        // The counters the workers show are those of their last turn: let all have seen the new phase first.
+        // The counters the workers show are those of their last turn: let all have seen the new
+        // phase first.
         sleep(4 * BEAT);
         loop {
             self.look("waiting for stragglers");
@@ -189,16 +218,29 @@ impl<'a> Conductor<'a> {
     fn missing(&self, tally: &Tally) -> (u64, u64) {
         let pairs = [
             (tally.get(Counter::Expected), tally.get(Counter::Received)),
-            (self.acknowledgements_expected(tally), tally.get(Counter::Acknowledged)),
+            (
+                self.acknowledgements_expected(tally),
+                tally.get(Counter::Acknowledged),
+            ),
             (tally.get(Counter::Recorded), tally.get(Counter::Released)),
-            (tally.get(Counter::PingsSent), tally.get(Counter::PingsAnswered)),
+            (
+                tally.get(Counter::PingsSent),
+                tally.get(Counter::PingsAnswered),
+            ),
         ];
-        let missing = pairs.iter().map(|(expected, arrived)| expected.saturating_sub(*arrived)).sum();
+        let missing = pairs
+            .iter()
+            .map(|(expected, arrived)| expected.saturating_sub(*arrived))
+            .sum();
         (missing, pairs.iter().map(|(_, arrived)| arrived).sum())
     }
 
     fn acknowledgements_expected(&self, tally: &Tally) -> u64 {
-        if self.setting.load.qos as u8 > 0 { tally.get(Counter::Published) } else { 0 }
+        if self.setting.load.qos as u8 > 0 {
+            tally.get(Counter::Published)
+        } else {
+            0
+        }
     }
 
     /// Waits, measuring and showing progress; shorter where no connection is left.
@@ -218,8 +260,13 @@ impl<'a> Conductor<'a> {
         }
     }
 
+    /// Nothing more can come of this run.
     fn all_gone(&self, tally: &Tally) -> bool {
-        tally.get(Counter::Closed) >= tally.get(Counter::Ready)
+        tally.get(Counter::Closed) >= tally.get(Counter::Ready) || self.has_lost_a_worker()
+    }
+
+    fn has_lost_a_worker(&self) -> bool {
+        self.workers.iter().any(JoinHandle::is_finished)
     }
 
     /// One look at the counters: a sample when it is time for one, and the progress line.
@@ -257,8 +304,12 @@ impl<'a> Conductor<'a> {
         let mut connect_latency = nanosecond_histogram();
         let mut ping_latency = nanosecond_histogram();
         for worker in &finished {
-            connect_latency.add(&worker.connect_latency).expect("all histograms have the same bounds");
-            ping_latency.add(&worker.ping_latency).expect("all histograms have the same bounds");
+            connect_latency
+                .add(&worker.connect_latency)
+                .expect("all histograms have the same bounds");
+            ping_latency
+                .add(&worker.ping_latency)
+                .expect("all histograms have the same bounds");
         }
         let (closed, mut errors) = self.shared.faults();
         let has_traffic = !self.plan.publishers.is_empty();
@@ -291,8 +342,16 @@ impl<'a> Conductor<'a> {
     fn load(&self) -> Load {
         let load = &self.setting.load;
         Load {
-            targets: load.targets.iter().map(|target| target.url.clone()).collect(),
-            mqtt: if load.version == ProtocolVersion::V5 { "5" } else { "3.1.1" },
+            targets: load
+                .targets
+                .iter()
+                .map(|target| target.url.clone())
+                .collect(),
+            mqtt: if load.version == ProtocolVersion::V5 {
+                "5"
+            } else {
+                "3.1.1"
+            },
             clients: self.plan.clients.len() as u64,
             publishers: self.plan.publishers.len() as u64,
             qos: load.qos as u8,
@@ -334,7 +393,10 @@ impl<'a> Conductor<'a> {
     /// Compares every ledger with what its publishers sent.
     fn checks(&self, finished: &[Finished], errors: &mut Vec<String>) -> Checks {
         let mut sent = vec![0_u32; self.plan.publishers.len()];
-        for publisher in finished.iter().flat_map(|worker| &worker.traffic.publishers) {
+        for publisher in finished
+            .iter()
+            .flat_map(|worker| &worker.traffic.publishers)
+        {
             sent[publisher.number as usize] = publisher.sequence;
         }
         let mut lost = 0;
@@ -343,12 +405,18 @@ impl<'a> Conductor<'a> {
             for publisher in ledger.publishers() {
                 let sent = sent[publisher as usize];
                 lost += ledger.lost(publisher, sent);
-                if let Some(first) = ledger.first_lost(publisher, sent).filter(|_| errors.len() < 10) {
-                    errors.push(format!("client {client} lacks message {first} of publisher {publisher}"));
+                if let Some(first) = ledger
+                    .first_lost(publisher, sent)
+                    .filter(|_| errors.len() < 10)
+                {
+                    errors.push(format!(
+                        "client {client} lacks message {first} of publisher {publisher}"
+                    ));
                 }
             }
         }
-        // What came between the last look and the goodbye is in the ledgers, so take the last counters too.
+        // What came between the last look and the goodbye is in the ledgers, so take the last
+        // counters too.
         let tally = self.shared.tally();
         let checks = Checks {
             published: tally.get(Counter::Published),
@@ -365,17 +433,26 @@ impl<'a> Conductor<'a> {
             written_off: tally.get(Counter::WrittenOff),
         };
         // Two ways to count the same thing: if they differ, the flooder itself is wrong.
-        assert_eq!(checks.expected, checks.received + checks.lost, "counters and ledgers agree");
+        assert_eq!(
+            checks.expected,
+            checks.received + checks.lost,
+            "counters and ledgers agree"
+        );
         checks
     }
 
     fn target_use(&self, course: &Course) -> TargetUse {
         let (start, end) = (&course.start, &course.end);
-        let cpu = end.target.cpu_seconds() - start.target.cpu_seconds();
+        // A process that ended has used nothing: below 0 would be nonsense.
+        let cpu = (end.target.cpu_seconds() - start.target.cpu_seconds()).max(0.0);
         let per = |count: u64| (count > 0).then(|| cpu * 1e6 / count as f64);
         let ready = course.connected.tally.get(Counter::Ready);
         let connect_cpu = course.connected.target.cpu_seconds() - self.before.target.cpu_seconds();
-        let grown = course.connected.target.rss_bytes.saturating_sub(self.before.target.rss_bytes);
+        let grown = course
+            .connected
+            .target
+            .rss_bytes
+            .saturating_sub(self.before.target.rss_bytes);
         let is_idle = self.plan.publishers.is_empty();
         let pings = end.count_since(start, Counter::PingsAnswered);
         TargetUse {

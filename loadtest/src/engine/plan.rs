@@ -1,4 +1,5 @@
-//! What a scenario asks of the engine, as data: who subscribes to what, who publishes where, who must get what.
+//! What a scenario asks of the engine, as data: who subscribes to what, who publishes where, who
+//! must get what.
 
 use std::ops::Range;
 
@@ -35,7 +36,8 @@ pub(crate) struct PublisherPlan {
 impl Plan {
     /// By publisher: how many clients must receive each message.
     pub(crate) fn receivers(&self) -> Vec<u32> {
-        // Each range adds one from its start and takes it back at its end; the running sum is the count.
+        // Each range adds one from its start and takes it back at its end; the running sum is the
+        // count.
         let mut steps = vec![0_i64; self.publishers.len() + 1];
         for client in &self.clients {
             steps[client.listens_to.start as usize] += 1;
@@ -55,10 +57,21 @@ mod tests {
 
     #[test]
     fn receivers_are_counted_by_publisher() {
-        let listener = |listens_to| ClientPlan { filters: Vec::new(), listens_to };
-        let publisher = |client| PublisherPlan { client, topic: String::new() };
+        let listener = |listens_to| ClientPlan {
+            filters: Vec::new(),
+            listens_to,
+        };
+        let publisher = |client| PublisherPlan {
+            client,
+            topic: String::new(),
+        };
         let plan = Plan {
-            clients: vec![listener(0..3), listener(1..2), listener(0..0), listener(3..3)],
+            clients: vec![
+                listener(0..3),
+                listener(1..2),
+                listener(0..0),
+                listener(3..3),
+            ],
             publishers: vec![publisher(0), publisher(1), publisher(2)],
             ..Plan::default()
         };

@@ -1,7 +1,8 @@
 //! What the threads of a run share: the phase, the counters, the windows and the wake-ups.
 //!
-//! Each thread owns its connections. On the way of a message nothing is locked, except where publisher and last
-//! receiver live on different threads: then the freed publisher goes through a [`Mailbox`].
+//! Each thread owns its connections. On the way of a message nothing is locked, except where
+//! publisher and last receiver live on different threads: then the freed publisher goes through a
+//! [`Mailbox`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
@@ -119,8 +120,14 @@ struct Faults {
 }
 
 impl Shared {
-    pub(crate) fn new(windows: Vec<Window>, places: Vec<Place>, threads: u32) -> Result<Shared, Failure> {
-        let desks = (0..threads).map(|_| Desk::new()).collect::<Result<_, _>>()?;
+    pub(crate) fn new(
+        windows: Vec<Window>,
+        places: Vec<Place>,
+        threads: u32,
+    ) -> Result<Shared, Failure> {
+        let desks = (0..threads)
+            .map(|_| Desk::new())
+            .collect::<Result<_, _>>()?;
         Ok(Shared {
             phase: AtomicU8::new(Phase::Connect as u8),
             measure_start_ns: AtomicU64::new(u64::MAX),
@@ -133,7 +140,13 @@ impl Shared {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        const PHASES: [Phase; 5] = [Phase::Connect, Phase::Hold, Phase::Publish, Phase::Drain, Phase::Close];
+        const PHASES: [Phase; 5] = [
+            Phase::Connect,
+            Phase::Hold,
+            Phase::Publish,
+            Phase::Drain,
+            Phase::Close,
+        ];
         PHASES[usize::from(self.phase.load(Ordering::Acquire))]
     }
 
@@ -159,10 +172,14 @@ impl Shared {
         let mut interval = nanosecond_histogram();
         for desk in &self.desks {
             let mut latency = lock(&desk.latency);
-            interval.add(&*latency).expect("all histograms have the same bounds");
+            interval
+                .add(&*latency)
+                .expect("all histograms have the same bounds");
             latency.reset();
         }
-        total.add(&interval).expect("all histograms have the same bounds");
+        total
+            .add(&interval)
+            .expect("all histograms have the same bounds");
         interval
     }
 
@@ -190,7 +207,8 @@ impl Desk {
     fn new() -> Result<Desk, Failure> {
         Ok(Desk {
             counters: [const { AtomicU64::new(0) }; Counter::COUNT],
-            mailbox: Mailbox::new().map_err(|error| Failure::system("cannot make an eventfd", error))?,
+            mailbox: Mailbox::new()
+                .map_err(|error| Failure::system("cannot make an eventfd", error))?,
             latency: Mutex::new(nanosecond_histogram()),
         })
     }
@@ -205,14 +223,16 @@ impl Desk {
     /// Hands over what was measured since the last call.
     pub(crate) fn hand_over(&self, latency: &mut Histogram<u64>) {
         if !latency.is_empty() {
-            lock(&self.latency).add(&*latency).expect("all histograms have the same bounds");
+            lock(&self.latency)
+                .add(&*latency)
+                .expect("all histograms have the same bounds");
             latency.reset();
         }
     }
 }
 
-/// Publishers of one thread whose windows others have freed. Bounded by the number of publishers of the thread
-/// times their windows, since a slot is freed once.
+/// Publishers of one thread whose windows others have freed. Bounded by the number of publishers of
+/// the thread times their windows, since a slot is freed once.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     freed: Mutex<Vec<u32>>,
@@ -222,7 +242,10 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     fn new() -> io::Result<Mailbox> {
         let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Mailbox { freed: Mutex::default(), bell })
+        Ok(Mailbox {
+            freed: Mutex::default(),
+            bell,
+        })
     }
 
     /// Becomes readable when there is something to look at.

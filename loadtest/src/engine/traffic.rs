@@ -1,4 +1,5 @@
-//! One thread's publishers and ledgers: when to publish, and what a delivery or an acknowledgement means.
+//! One thread's publishers and ledgers: when to publish, and what a delivery or an acknowledgement
+//! means.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -48,7 +49,13 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn new(number: u32, client: u32, topic: String, receivers: u32, limit: u32) -> Publisher {
+    pub(crate) fn new(
+        number: u32,
+        client: u32,
+        topic: String,
+        receivers: u32,
+        limit: u32,
+    ) -> Publisher {
         Publisher {
             number,
             client,
@@ -249,38 +256,53 @@ impl Traffic {
             let sequence = publisher.sequence;
             let sent_ns = self.sent_ns(index, now_ns);
             let publisher = &mut self.publishers[index as usize];
-            let stamp = Stamp { publisher: publisher.number, sequence, sent_ns };
+            let stamp = Stamp {
+                publisher: publisher.number,
+                sequence,
+                sent_ns,
+            };
             PayloadCodec::stamp(&mut self.payload, stamp);
             window.open(sequence, publisher.receivers, self.qos != Qos::AtMostOnce);
             let id = packet_id(sequence);
             let (topic, payload) = (&publisher.topic, &self.payload);
-            let written = conversation.publish(topic, payload, self.qos, false, false, id, &[], out);
+            let written =
+                conversation.publish(topic, payload, self.qos, false, false, id, &[], out);
             if written == Delivered::TooLarge {
                 return Delivered::TooLarge;
             }
             publisher.sequence += 1;
             publisher.credit = publisher.credit.saturating_sub(1);
             self.tally.add(Counter::Published, 1);
-            self.tally.add(Counter::Expected, u64::from(publisher.receivers));
+            self.tally
+                .add(Counter::Expected, u64::from(publisher.receivers));
         }
         Delivered::Written
     }
 
-    /// What the next message of a publisher counts from: now, or, where the window held it back, when it was due.
-    /// Else a broker that stalls would also stall the clock it is measured with.
+    /// What the next message of a publisher counts from: now, or, where the window held it back,
+    /// when it was due. Else a broker that stalls would also stall the clock it is measured with.
     fn sent_ns(&self, index: u32, now_ns: u64) -> u64 {
         let publisher = &self.publishers[index as usize];
         match &self.pacer {
             Some(pacer) if publisher.is_behind => {
                 let publishers = self.publishers.len() as u64;
-                pacer.due_ns(u64::from(publisher.sequence) * publishers + u64::from(index)).min(now_ns)
+                pacer
+                    .due_ns(u64::from(publisher.sequence) * publishers + u64::from(index))
+                    .min(now_ns)
             }
             _ => now_ns,
         }
     }
 
     /// Checks one delivery to `client`.
-    pub(crate) fn deliver(&mut self, shared: &Shared, client: u32, packet_id: u16, payload: &[u8], now_ns: u64) {
+    pub(crate) fn deliver(
+        &mut self,
+        shared: &Shared,
+        client: u32,
+        packet_id: u16,
+        payload: &[u8],
+        now_ns: u64,
+    ) {
         let stamp = match self.payloads.read(payload) {
             Reading::Ours(stamp) => stamp,
             Reading::Foreign => return self.tally.add(Counter::Foreign, 1),
@@ -294,9 +316,14 @@ impl Traffic {
         }
         self.tally.add(Counter::Received, 1);
         if self.measured.contains(&stamp.sent_ns) {
-            self.latency.saturating_record(now_ns.saturating_sub(stamp.sent_ns));
+            self.latency
+                .saturating_record(now_ns.saturating_sub(stamp.sent_ns));
         }
-        let message = InFlight { packet_id, publisher: stamp.publisher, sequence: stamp.sequence };
+        let message = InFlight {
+            packet_id,
+            publisher: stamp.publisher,
+            sequence: stamp.sequence,
+        };
         if self.qos == Qos::ExactlyOnce {
             self.unreleased[client as usize].push_back(message);
         } else {
@@ -304,20 +331,24 @@ impl Traffic {
         }
     }
 
-    /// The broker finished a QoS 2 exchange with `client`: PUBREL. Only now the message is no longer in flight, or
-    /// a broker that delivers faster than it reads would be driven out of packet ids.
+    /// The broker finished a QoS 2 exchange with `client`: PUBREL. Only now the message is no
+    /// longer in flight, or a broker that delivers faster than it reads would be driven out of
+    /// packet ids.
     pub(crate) fn released(&mut self, shared: &Shared, client: u32, packet_id: u16) {
         self.tally.add(Counter::Released, 1);
         let unreleased = &mut self.unreleased[client as usize];
         // Nearly always the first.
-        let at = unreleased.iter().position(|message| message.packet_id == packet_id);
+        let at = unreleased
+            .iter()
+            .position(|message| message.packet_id == packet_id);
         if let Some(message) = at.and_then(|at| unreleased.remove(at)) {
             self.delivered(shared, &message);
         }
     }
 
     fn delivered(&mut self, shared: &Shared, message: &InFlight) {
-        if shared.windows[message.publisher as usize].delivered(message.sequence) == Release::Freed {
+        if shared.windows[message.publisher as usize].delivered(message.sequence) == Release::Freed
+        {
             self.free(shared, message.publisher);
         }
     }
@@ -402,7 +433,11 @@ mod tests {
         for next in [1, 2, 4, 65_534, 65_535, 65_536, 65_537, 1_000_000, u32::MAX] {
             for sequence in next.saturating_sub(4)..next {
                 assert_ne!(packet_id(sequence), 0);
-                assert_eq!(sequence_of(packet_id(sequence), next), Some(sequence), "{next}");
+                assert_eq!(
+                    sequence_of(packet_id(sequence), next),
+                    Some(sequence),
+                    "{next}"
+                );
             }
         }
         assert_eq!(sequence_of(0, 5), None);

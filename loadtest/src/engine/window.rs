@@ -1,8 +1,9 @@
-//! How many messages of one publisher are in flight, shared by the threads that publish and that receive.
+//! How many messages of one publisher are in flight, shared by the threads that publish and that
+//! receive.
 //!
-//! A message is in flight from its PUBLISH until every receiver has it and, at QoS 1 and 2, until the broker has
-//! acknowledged it. The window is a ring of slots, one 64-bit word each, so that whichever thread sees the
-//! last delivery frees the slot without a lock:
+//! A message is in flight from its PUBLISH until every receiver has it and, at QoS 1 and 2, until
+//! the broker has acknowledged it. The window is a ring of slots, one 64-bit word each, so that
+//! whichever thread sees the last delivery frees the slot without a lock:
 //!
 //! ```text
 //! 63          32 31            30                 0
@@ -33,7 +34,9 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(inflight: u32) -> Window {
-        Window { slots: (0..inflight).map(|_| AtomicU64::new(0)).collect() }
+        Window {
+            slots: (0..inflight).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 
     /// Whether `sequence` is in flight.
@@ -47,7 +50,10 @@ impl Window {
     pub(crate) fn open(&self, sequence: u32, deliveries: u32, ack: bool) {
         let ack = if ack { ACK } else { 0 };
         let word = u64::from(sequence) << 32 | ack | u64::from(deliveries);
-        debug_assert!(u64::from(deliveries) < ACK, "more receivers than a slot counts");
+        debug_assert!(
+            u64::from(deliveries) < ACK,
+            "more receivers than a slot counts"
+        );
         self.slot(sequence).store(word, Ordering::Release);
     }
 
@@ -58,11 +64,11 @@ impl Window {
 
     /// The broker has acknowledged `sequence`: PUBACK or PUBCOMP.
     pub(crate) fn acknowledged(&self, sequence: u32) -> Release {
-        self.release(sequence, |word| (word & ACK != 0).then(|| word & !ACK))
+        self.release(sequence, |word| (word & ACK != 0).then_some(word & !ACK))
     }
 
-    /// Stops waiting for the deliveries of `sequence`, but not for its acknowledgement. Says how many were
-    /// missing; the ledgers judge whether they are lost.
+    /// Stops waiting for the deliveries of `sequence`, but not for its acknowledgement. Says how
+    /// many were missing; the ledgers judge whether they are lost.
     pub(crate) fn write_off(&self, sequence: u32) -> u32 {
         let before = self.slot(sequence).fetch_and(!(ACK - 1), Ordering::AcqRel);
         (before & (ACK - 1)) as u32
@@ -74,7 +80,13 @@ impl Window {
 
     fn release(&self, sequence: u32, change: impl Fn(u64) -> Option<u64>) -> Release {
         let slot = self.slot(sequence);
-        let update = |word: u64| if word >> 32 == u64::from(sequence) { change(word) } else { None };
+        let update = |word: u64| {
+            if word >> 32 == u64::from(sequence) {
+                change(word)
+            } else {
+                None
+            }
+        };
         match slot.fetch_update(Ordering::AcqRel, Ordering::Acquire, update) {
             Err(_) => Release::Unknown,
             Ok(before) => match update(before) {

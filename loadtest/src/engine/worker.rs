@@ -1,7 +1,10 @@
 //! One thread of the flooder: an epoll loop over its connections.
 //!
-//! A turn takes what epoll has, handles it, lets the publishers publish, and then writes each connection that has
-//! something to say once. In steady state nothing is allocated: buffers go round.
+//! A turn takes what epoll has, handles it, lets the publishers publish, and then writes each
+//! connection that has something to say once. In steady state nothing is allocated: buffers go
+//! round.
+
+mod dialog;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,16 +15,15 @@ use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use tidegate_codec::conversation::Delivered;
-use tidegate_codec::mqtt::client::{ClientEvent, ConnectOptions};
-use tidegate_codec::mqtt::subscribe::SubscriptionOptions;
-use tidegate_codec::{Ack, Qos, ReasonCode};
+use tidegate_codec::mqtt::client::ConnectOptions;
+use tidegate_codec::ReasonCode;
 
-use super::client::{Client, Ending, Flushed, Read, Stage};
+use super::client::{Client, Ending, Flushed, Stage};
 use super::plan::ClientPlan;
 use super::shared::{Counter, Phase, Shared};
 use super::traffic::Traffic;
-use crate::clock::{nanoseconds, Clock};
 use crate::cli::LoadArgs;
+use crate::clock::{nanoseconds, Clock};
 use crate::failure::Failure;
 use crate::limits;
 use crate::outcome::nanosecond_histogram;
@@ -98,8 +100,13 @@ impl Worker {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|error| Failure::system("cannot make an epoll descriptor", error))?;
         let bell = shared.desks[thread as usize].mailbox.bell();
-        epoll::add(&epoll, bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)
-            .map_err(|error| Failure::system("cannot watch an eventfd", error))?;
+        epoll::add(
+            &epoll,
+            bell,
+            epoll::EventData::new_u64(BELL),
+            epoll::EventFlags::IN,
+        )
+        .map_err(|error| Failure::system("cannot watch an eventfd", error))?;
         let now = setting.clock.now_ns();
         let threads = f64::from(setting.load.threads);
         let keep_alive = f64::from(setting.load.keep_alive);
@@ -110,7 +117,10 @@ impl Worker {
             phase: Phase::Connect,
             next_to_open: 0,
             opening: 0,
-            connect_pacer: setting.load.connect_rate.map(|rate| Pacer::new(rate / threads, now)),
+            connect_pacer: setting
+                .load
+                .connect_rate
+                .map(|rate| Pacer::new(rate / threads, now)),
             ping_pacer: (keep_alive > 0.0).then(|| Pacer::new(ping_rate, now)),
             dirty: Vec::with_capacity(clients.len()),
             spare: Vec::new(),
@@ -138,7 +148,9 @@ impl Worker {
             self.wait(&mut events)?;
             for event in events.drain(..) {
                 match event.data.u64() {
-                    BELL => self.shared.desks[self.thread as usize].mailbox.take(&mut freed),
+                    BELL => self.shared.desks[self.thread as usize]
+                        .mailbox
+                        .take(&mut freed),
                     index => self.handle_event(index as u32, event.flags),
                 }
             }
@@ -165,14 +177,20 @@ impl Worker {
     fn is_finished(&self) -> bool {
         self.phase == Phase::Close
             && (self.setting.clock.now_ns() > self.farewell_until_ns
-                || self.clients.iter().all(|client| matches!(client.stage, Stage::Closed | Stage::Unopened)))
+                || self
+                    .clients
+                    .iter()
+                    .all(|client| matches!(client.stage, Stage::Closed | Stage::Unopened)))
     }
 
     /// Waits for events, but not beyond what is due next.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) -> Result<(), Failure> {
         let now = self.setting.clock.now_ns();
         let mut until = self.next_sweep_ns;
-        for due in [self.traffic.next_due_ns(), self.ping_pacer.as_ref().map(Pacer::next_due_ns)] {
+        for due in [
+            self.traffic.next_due_ns(),
+            self.ping_pacer.as_ref().map(Pacer::next_due_ns),
+        ] {
             until = until.min(due.unwrap_or(u64::MAX));
         }
         if self.may_open() {
@@ -182,7 +200,10 @@ impl Worker {
             until = 0;
         }
         let wait = until.saturating_sub(now);
-        let timeout = Timespec { tv_sec: (wait / 1_000_000_000) as i64, tv_nsec: (wait % 1_000_000_000) as _ };
+        let timeout = Timespec {
+            tv_sec: (wait / 1_000_000_000) as i64,
+            tv_nsec: (wait % 1_000_000_000) as _,
+        };
         match epoll::wait(&self.epoll, spare_capacity(events), Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(Failure::system("epoll_wait", error)),
@@ -199,8 +220,10 @@ impl Worker {
         match phase {
             Phase::Connect | Phase::Hold => {}
             Phase::Publish => {
-                let share = self.traffic.publishers.len() as f64 / self.setting.publishers.max(1) as f64;
-                self.traffic.start(self.setting.load.rate.map(|rate| rate * share), now);
+                let share =
+                    self.traffic.publishers.len() as f64 / self.setting.publishers.max(1) as f64;
+                self.traffic
+                    .start(self.setting.load.rate.map(|rate| rate * share), now);
             }
             Phase::Drain => {
                 self.traffic.stop();
@@ -214,12 +237,18 @@ impl Worker {
 
     fn may_open(&self) -> bool {
         let limit = (self.setting.load.opening / self.setting.load.threads).max(1);
-        self.phase == Phase::Connect && self.next_to_open < self.clients.len() && self.opening < limit
+        self.phase == Phase::Connect
+            && self.next_to_open < self.clients.len()
+            && self.opening < limit
     }
 
     fn open_connections(&mut self, now: u64) {
         while self.may_open() {
-            if self.connect_pacer.as_mut().is_some_and(|pacer| pacer.take_due(now, 1) == 0) {
+            if self
+                .connect_pacer
+                .as_mut()
+                .is_some_and(|pacer| pacer.take_due(now, 1) == 0)
+            {
                 return;
             }
             let index = self.next_to_open as u32;
@@ -250,157 +279,14 @@ impl Worker {
         client.conversation.connect(&options, &mut client.out);
         let target = self.setting.targets[client.number as usize % self.setting.targets.len()];
         let socket = client.open(target, self.setting.sources.of(client.number))?;
-        epoll::add(&self.epoll, socket, epoll::EventData::new_u64(u64::from(index)), epoll::EventFlags::IN)?;
+        epoll::add(
+            &self.epoll,
+            socket,
+            epoll::EventData::new_u64(u64::from(index)),
+            epoll::EventFlags::IN,
+        )?;
         self.mark_dirty(index);
         Ok(())
-    }
-
-    fn handle_connack(&mut self, index: u32, reason: ReasonCode, receive_maximum: u16) -> Result<(), Ending> {
-        if reason != ReasonCode::Success {
-            return Err(Ending::Refused(reason));
-        }
-        let client = &mut self.clients[index as usize];
-        if let Some(publisher) = client.publisher {
-            let publisher = &mut self.traffic.publishers[publisher as usize];
-            if self.setting.load.qos != Qos::AtMostOnce {
-                publisher.limit = publisher.limit.min(u32::from(receive_maximum)); // [MQTT-3.3.4-7]
-            }
-        }
-        let filters = &self.setting.clients[client.number as usize].filters;
-        if filters.is_empty() {
-            self.ready(index);
-            return Ok(());
-        }
-        let options = SubscriptionOptions::qos(self.setting.load.qos);
-        let subscriptions: Vec<_> = filters.iter().map(|filter| (filter.as_str(), options)).collect();
-        take_buffer(&mut self.spare, &mut client.out);
-        client.conversation.subscribe(SUBSCRIBE_ID, &subscriptions, None, &mut client.out);
-        client.stage = Stage::AwaitSubAck;
-        self.mark_dirty(index);
-        Ok(())
-    }
-
-    fn handle_suback(&mut self, index: u32, reasons: &[ReasonCode]) -> Result<(), Ending> {
-        // A smaller QoS than asked for would make the run measure something else.
-        match reasons.iter().find(|reason| **reason as u8 != self.setting.load.qos as u8) {
-            Some(reason) => return Err(Ending::SubscriptionRefused(*reason)),
-            None => self.ready(index),
-        }
-        Ok(())
-    }
-
-    fn ready(&mut self, index: u32) {
-        let client = &mut self.clients[index as usize];
-        client.stage = Stage::Ready;
-        self.connect_latency.saturating_record(self.setting.clock.now_ns().saturating_sub(client.since_ns));
-        client.since_ns = 0;
-        self.opening -= 1;
-        self.traffic.tally.add(Counter::Ready, 1);
-    }
-
-    // Reading.
-
-    fn handle_event(&mut self, index: u32, flags: epoll::EventFlags) {
-        if flags.contains(epoll::EventFlags::OUT) {
-            self.mark_dirty(index);
-        }
-        if flags == epoll::EventFlags::OUT {
-            return;
-        }
-        // Errors and hang-ups show in the result of the read, behind the last bytes.
-        let mut buffer = std::mem::take(&mut self.read_buffer);
-        if let Err(ending) = self.read(index, &mut buffer) {
-            self.end(index, ending);
-        }
-        self.read_buffer = buffer;
-    }
-
-    fn read(&mut self, index: u32, buffer: &mut [u8]) -> Result<(), Ending> {
-        let Read::Bytes(len) = self.clients[index as usize].read(buffer)? else {
-            return Ok(());
-        };
-        let now = self.setting.clock.now_ns();
-        let mut input = &buffer[..len];
-        while self.handle_packet(index, &mut input, now)? {}
-        if !input.is_empty() {
-            self.clients[index as usize].keep(input);
-        }
-        Ok(())
-    }
-
-    /// Handles one packet of the input; false where none is complete.
-    fn handle_packet(&mut self, index: u32, input: &mut &[u8], now: u64) -> Result<bool, Ending> {
-        let client = &mut self.clients[index as usize];
-        if client.stage == Stage::Leaving {
-            *input = &[]; // Whatever crossed our DISCONNECT.
-            return Ok(false);
-        }
-        let Some(event) = client.conversation.handle_bytes(input)? else {
-            return Ok(false);
-        };
-        let ack = match event {
-            ClientEvent::Publish(publish) => {
-                let (packet_id, reason) = (publish.packet_id, ReasonCode::Success);
-                let qos = publish.qos;
-                self.traffic.deliver(&self.shared, index, packet_id, publish.payload, now);
-                match qos {
-                    Qos::AtMostOnce => return Ok(true),
-                    Qos::AtLeastOnce => Ack::PubAck { packet_id, reason },
-                    Qos::ExactlyOnce => {
-                        self.traffic.tally.add(Counter::Recorded, 1);
-                        Ack::PubRec { packet_id, reason, again: false }
-                    }
-                }
-            }
-            ClientEvent::PubAck { packet_id, reason } | ClientEvent::PubComp { packet_id, reason } => {
-                self.handle_ack(index, packet_id, reason)?;
-                return Ok(true);
-            }
-            ClientEvent::PubRec { reason, .. } if reason.is_error() => {
-                return Err(Ending::PublishRefused(reason));
-            }
-            ClientEvent::PubRec { packet_id, .. } => Ack::PubRel { packet_id, reason: ReasonCode::Success },
-            ClientEvent::PubRel { packet_id, .. } => {
-                self.traffic.released(&self.shared, index, packet_id);
-                Ack::PubComp { packet_id, reason: ReasonCode::Success }
-            }
-            ClientEvent::ConnAck(connack) => {
-                self.handle_connack(index, connack.reason, connack.receive_maximum)?;
-                return Ok(true);
-            }
-            ClientEvent::SubAck { reasons, .. } => {
-                self.handle_suback(index, &reasons)?;
-                return Ok(true);
-            }
-            ClientEvent::Pong => {
-                self.handle_pong(index, now);
-                return Ok(true);
-            }
-            ClientEvent::Disconnect { reason } => return Err(Ending::Disconnected(reason)),
-            ClientEvent::UnsubAck { .. } | ClientEvent::Auth(_) => return Ok(true), // Never asked for.
-        };
-        let client = &mut self.clients[index as usize];
-        take_buffer(&mut self.spare, &mut client.out);
-        client.conversation.acknowledge(&ack, &mut client.out);
-        self.mark_dirty(index);
-        Ok(true)
-    }
-
-    fn handle_ack(&mut self, index: u32, packet_id: u16, reason: ReasonCode) -> Result<(), Ending> {
-        if reason.is_error() {
-            return Err(Ending::PublishRefused(reason));
-        }
-        if let Some(publisher) = self.clients[index as usize].publisher {
-            self.traffic.acknowledged(&self.shared, publisher, packet_id);
-        }
-        Ok(())
-    }
-
-    fn handle_pong(&mut self, index: u32, now: u64) {
-        let client = &mut self.clients[index as usize];
-        self.ping_latency.saturating_record(now.saturating_sub(client.since_ns));
-        client.since_ns = 0;
-        self.traffic.tally.add(Counter::PingsAnswered, 1);
     }
 
     // Writing.
@@ -428,7 +314,10 @@ impl Worker {
             take_buffer(&mut self.spare, &mut client.out);
             let now = self.setting.clock.now_ns();
             let (conversation, out) = (&mut client.conversation, &mut client.out);
-            match self.traffic.publish(&self.shared, index, now, conversation, out) {
+            match self
+                .traffic
+                .publish(&self.shared, index, now, conversation, out)
+            {
                 Delivered::Written => self.mark_dirty(client_index),
                 Delivered::TooLarge => self.end(client_index, Ending::PayloadTooLarge),
             }
@@ -453,15 +342,25 @@ impl Worker {
         let wants = had_anything && client.flush()? == Flushed::Some;
         if wants != client.waits_to_write {
             client.waits_to_write = wants;
-            let flags = if wants { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+            let flags = if wants {
+                epoll::EventFlags::IN | epoll::EventFlags::OUT
+            } else {
+                epoll::EventFlags::IN
+            };
             if let Some(socket) = client.socket() {
-                epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(u64::from(index)), flags)?;
+                epoll::modify(
+                    &self.epoll,
+                    socket,
+                    epoll::EventData::new_u64(u64::from(index)),
+                    flags,
+                )?;
             }
         }
         if !wants && client.out.capacity() > 0 {
             self.spare.push(std::mem::take(&mut client.out));
         }
-        // A publisher that is bounded by the socket, not by its window, goes on as soon as there is room.
+        // A publisher that is bounded by the socket, not by its window, goes on as soon as there is
+        // room.
         if let Some(publisher) = client.publisher.filter(|_| !wants && had_anything) {
             self.traffic.continue_after_backlog(publisher);
         }
@@ -531,7 +430,9 @@ impl Worker {
         }
         let number = client.number;
         let load = &self.setting.load;
-        self.shared.report_fault(&ending.reason(), || format!("{}{number}: {ending}", load.client_id_prefix));
+        self.shared.report_fault(&ending.reason(), || {
+            format!("{}{number}: {ending}", load.client_id_prefix)
+        });
     }
 
     fn say_goodbye(&mut self, now: u64) {
@@ -543,7 +444,9 @@ impl Worker {
                 Stage::Ready => {
                     client.stage = Stage::Leaving;
                     take_buffer(&mut self.spare, &mut client.out);
-                    client.conversation.disconnect(ReasonCode::Success, None, &mut client.out);
+                    client
+                        .conversation
+                        .disconnect(ReasonCode::Success, None, &mut client.out);
                     self.mark_dirty(index);
                 }
                 Stage::AwaitConnAck | Stage::AwaitSubAck => client.close(),

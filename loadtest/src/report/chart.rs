@@ -30,7 +30,11 @@ impl Chart {
         let top = round_up(points().map(|(_, value)| *value).fold(0.0, f64::max));
         let end = points().map(|(second, _)| *second).fold(1.0, f64::max);
         writeln!(out, "<h2>{}</h2>", self.title)?;
-        writeln!(out, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">", self.title)?;
+        writeln!(
+            out,
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
+            self.title
+        )?;
         self.write_grid(top, end, out)?;
         for (number, line) in self.lines.iter().enumerate() {
             self.write_line(number, line, top, end, out)?;
@@ -55,18 +59,32 @@ impl Chart {
         for quarter in 0..=4 {
             let second = end * f64::from(quarter) / 4.0;
             let (x, y) = (x(second, end), HEIGHT - 6.0);
-            writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{second:.0} s</text>")?;
+            writeln!(
+                out,
+                "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{second:.0} s</text>"
+            )?;
         }
         Ok(())
     }
 
-    fn write_line(&self, number: usize, line: &Line, top: f64, end: f64, out: &mut String) -> fmt::Result {
+    fn write_line(
+        &self,
+        number: usize,
+        line: &Line,
+        top: f64,
+        end: f64,
+        out: &mut String,
+    ) -> fmt::Result {
         write!(out, "<polyline class=\"line c{number}\" points=\"")?;
         for (second, value) in &line.points {
             write!(out, "{:.1},{:.1} ", x(*second, end), y(*value, top))?;
         }
         let x = LEFT + 4.0 + 90.0 * number as f64;
-        writeln!(out, "\"/><text class=\"k{number}\" x=\"{x:.0}\" y=\"12\">{}</text>", line.name)
+        writeln!(
+            out,
+            "\"/><text class=\"k{number}\" x=\"{x:.0}\" y=\"12\">{}</text>",
+            line.name
+        )
     }
 }
 
@@ -78,14 +96,19 @@ fn y(value: f64, top: f64) -> f64 {
     HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM)
 }
 
-/// The next of 1, 2, 4, 6, 8 or 10 times a power of ten, so that the grid has round numbers; at least 1.
+/// The next of 1, 2, 4, 6, 8 or 10 times a power of ten, so that the grid has round numbers; at
+/// least 1.
 fn round_up(value: f64) -> f64 {
     if value <= 1.0 {
         return 1.0;
     }
     let power = 10_f64.powf(value.log10().floor());
     let steps = [1.0, 2.0, 4.0, 6.0, 8.0];
-    steps.into_iter().map(|step| step * power).find(|top| *top >= value).unwrap_or(10.0 * power)
+    steps
+        .into_iter()
+        .map(|step| step * power)
+        .find(|top| *top >= value)
+        .unwrap_or(10.0 * power)
 }
 
 #[cfg(test)]
@@ -94,7 +117,14 @@ mod tests {
 
     #[test]
     fn axes_end_at_round_numbers() {
-        for (value, top) in [(0.0, 1.0), (0.3, 1.0), (1.5, 2.0), (100.0, 100.0), (101.0, 200.0), (8_500.0, 10_000.0)] {
+        for (value, top) in [
+            (0.0, 1.0),
+            (0.3, 1.0),
+            (1.5, 2.0),
+            (100.0, 100.0),
+            (101.0, 200.0),
+            (8_500.0, 10_000.0),
+        ] {
             assert_eq!(round_up(value), top, "{value}");
         }
     }
@@ -102,14 +132,27 @@ mod tests {
     #[test]
     fn every_point_lies_within_the_picture() {
         let points = (0..50).map(|n| (f64::from(n), f64::from(n * n))).collect();
-        let chart = Chart { title: "t", show: |value| value.to_string(), lines: vec![Line { name: "l", points }] };
+        let chart = Chart {
+            title: "t",
+            show: |value| value.to_string(),
+            lines: vec![Line { name: "l", points }],
+        };
         let mut svg = String::new();
         chart.write(&mut svg).unwrap();
-        let points = svg.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+        let points = svg
+            .split("points=\"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap();
         for point in points.split_whitespace() {
             let (x, y) = point.split_once(',').unwrap();
             let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
-            assert!((LEFT..=WIDTH - RIGHT).contains(&x) && (TOP..=HEIGHT - BOTTOM).contains(&y), "{point}");
+            assert!(
+                (LEFT..=WIDTH - RIGHT).contains(&x) && (TOP..=HEIGHT - BOTTOM).contains(&y),
+                "{point}"
+            );
         }
     }
 }

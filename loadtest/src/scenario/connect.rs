@@ -32,15 +32,30 @@ struct ConnectArgs {
 }
 
 fn run(load: &LoadArgs, matches: &ArgMatches) -> Result<Outcome, Failure> {
-    let args = ConnectArgs::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
-    engine::run(load, plan(load.clients, args.subscribe_own, &load.topic_prefix))
+    let args = ConnectArgs::from_arg_matches(matches)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    engine::run(
+        load,
+        plan(load.clients, args.subscribe_own, &load.topic_prefix),
+    )
 }
 
 fn plan(clients: u32, subscribe_own: bool, prefix: &str) -> Plan {
-    let filters = |client| if subscribe_own { vec![format!("{prefix}own/{client}")] } else { Vec::new() };
+    let filters = |client| {
+        if subscribe_own {
+            vec![format!("{prefix}own/{client}")]
+        } else {
+            Vec::new()
+        }
+    };
     Plan {
         scenario: SCENARIO.name,
-        clients: (0..clients).map(|client| ClientPlan { filters: filters(client), listens_to: 0..0 }).collect(),
+        clients: (0..clients)
+            .map(|client| ClientPlan {
+                filters: filters(client),
+                listens_to: 0..0,
+            })
+            .collect(),
         publishers: Vec::new(),
         tolerates_failed_connects: true,
     }
@@ -52,7 +67,10 @@ mod tests {
 
     #[test]
     fn a_subscription_of_its_own_is_the_clients_choice() {
-        assert!(plan(3, false, "").clients.iter().all(|client| client.filters.is_empty()));
+        assert!(plan(3, false, "")
+            .clients
+            .iter()
+            .all(|client| client.filters.is_empty()));
         assert_eq!(plan(3, true, "t/").clients[2].filters, ["t/own/2"]);
     }
 }

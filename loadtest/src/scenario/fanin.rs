@@ -1,4 +1,5 @@
-//! `fanin`: many publishers, each on its own topic, and one subscriber with a wildcard that gets them all.
+//! `fanin`: many publishers, each on its own topic, and one subscriber with a wildcard that gets
+//! them all.
 
 use clap::{ArgMatches, Args, FromArgMatches};
 
@@ -35,20 +36,26 @@ struct FaninArgs {
 }
 
 fn run(load: &LoadArgs, matches: &ArgMatches) -> Result<Outcome, Failure> {
-    let args = FaninArgs::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    let args =
+        FaninArgs::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
     let publishers = args.publishers.unwrap_or(load.clients);
     engine::run(load, plan(publishers, args.subscribers, &load.topic_prefix))
 }
 
 fn plan(publishers: u32, subscribers: u32, prefix: &str) -> Plan {
     let idle = (0..publishers).map(|_| ClientPlan::default());
-    let listening = (0..subscribers)
-        .map(|_| ClientPlan { filters: vec![format!("{prefix}a/+/b/#")], listens_to: 0..publishers });
+    let listening = (0..subscribers).map(|_| ClientPlan {
+        filters: vec![format!("{prefix}a/+/b/#")],
+        listens_to: 0..publishers,
+    });
     Plan {
         scenario: SCENARIO.name,
         clients: idle.chain(listening).collect(),
         publishers: (0..publishers)
-            .map(|client| PublisherPlan { client, topic: format!("{prefix}a/{client}/b/c") })
+            .map(|client| PublisherPlan {
+                client,
+                topic: format!("{prefix}a/{client}/b/c"),
+            })
             .collect(),
         ..Plan::default()
     }

@@ -35,7 +35,8 @@ struct FanoutArgs {
 }
 
 fn run(load: &LoadArgs, matches: &ArgMatches) -> Result<Outcome, Failure> {
-    let args = FanoutArgs::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    let args =
+        FanoutArgs::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
     let subscribers = args.subscribers.unwrap_or(load.clients);
     engine::run(load, plan(args.publishers, subscribers, &load.topic_prefix))
 }
@@ -44,12 +45,19 @@ fn plan(publishers: u32, subscribers: u32, prefix: &str) -> Plan {
     let topic = format!("{prefix}fan/out");
     // Publishers first: they have the lowest client numbers.
     let idle = (0..publishers).map(|_| ClientPlan::default());
-    let listening =
-        (0..subscribers).map(|_| ClientPlan { filters: vec![topic.clone()], listens_to: 0..publishers });
+    let listening = (0..subscribers).map(|_| ClientPlan {
+        filters: vec![topic.clone()],
+        listens_to: 0..publishers,
+    });
     Plan {
         scenario: SCENARIO.name,
         clients: idle.chain(listening).collect(),
-        publishers: (0..publishers).map(|client| PublisherPlan { client, topic: topic.clone() }).collect(),
+        publishers: (0..publishers)
+            .map(|client| PublisherPlan {
+                client,
+                topic: topic.clone(),
+            })
+            .collect(),
         ..Plan::default()
     }
 }

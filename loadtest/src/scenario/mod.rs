@@ -12,8 +12,12 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 
 /// Every scenario there is, in the order of `--help`.
-pub(crate) const SCENARIOS: &[Scenario] =
-    &[connect::SCENARIO, fanout::SCENARIO, p2p::SCENARIO, fanin::SCENARIO];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    connect::SCENARIO,
+    fanout::SCENARIO,
+    p2p::SCENARIO,
+    fanin::SCENARIO,
+];
 
 /// One kind of load.
 pub(crate) struct Scenario {

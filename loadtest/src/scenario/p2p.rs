@@ -26,7 +26,9 @@ Examples:
 
 fn run(load: &LoadArgs, _: &ArgMatches) -> Result<Outcome, Failure> {
     if load.clients < 2 {
-        return Err(Failure::Usage("p2p needs at least two clients: --clients 2".to_owned()));
+        return Err(Failure::Usage(
+            "p2p needs at least two clients: --clients 2".to_owned(),
+        ));
     }
     engine::run(load, plan(load.clients, &load.topic_prefix))
 }
@@ -43,7 +45,10 @@ fn plan(clients: u32, prefix: &str) -> Plan {
             })
             .collect(),
         publishers: (0..clients)
-            .map(|client| PublisherPlan { client, topic: topic((client + 1) % clients) })
+            .map(|client| PublisherPlan {
+                client,
+                topic: topic((client + 1) % clients),
+            })
             .collect(),
         ..Plan::default()
     }
@@ -58,7 +63,11 @@ mod tests {
         let plan = plan(5, "x/");
         assert_eq!(plan.receivers(), [1; 5]);
         for (number, publisher) in plan.publishers.iter().enumerate() {
-            let listener = plan.clients.iter().position(|c| c.filters == [publisher.topic.as_str()]).unwrap();
+            let listener = plan
+                .clients
+                .iter()
+                .position(|c| c.filters == [publisher.topic.as_str()])
+                .unwrap();
             assert_ne!(listener as u32, publisher.client);
             assert!(plan.clients[listener].listens_to.contains(&(number as u32)));
         }
