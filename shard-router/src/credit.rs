@@ -69,6 +69,16 @@ impl Lanes {
         self.overflow
     }
 
+    /// Envelopes in the longest of these queues.
+    pub(crate) fn overflow_longest(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.overflow.len()).max().unwrap_or(0)
+    }
+
+    /// Messages of which a copy waits.
+    pub(crate) fn releases(&self) -> usize {
+        self.releases.len() - self.free_releases.len()
+    }
+
     pub(crate) fn posted(&self) -> impl Iterator<Item = u64> + '_ {
         self.lanes.iter().map(|lane| lane.posted)
     }
@@ -228,6 +238,15 @@ impl Credits {
         let available = &mut self.available[through.index()];
         *available += count;
         assert!(*available <= self.granted, "a credit came back twice");
+    }
+
+    /// Credits in use, over all destinations.
+    pub(crate) fn out(&self) -> u64 {
+        self.available.iter().map(|&available| u64::from(self.granted - available)).sum()
+    }
+
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.available.contains(&0)
     }
 
     pub(crate) fn any(&self, through: ShardId) -> bool {

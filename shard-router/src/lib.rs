@@ -37,4 +37,6 @@ pub use doorbell::{Doorbell, Wake};
 pub use effects::{DeliveryOutcome, Effects};
 pub use key::{ConnectionId, InstanceId, SessionId, ShardId};
 pub use placement::Placement;
+#[doc(hidden)]
+pub use shard::Census;
 pub use shard::{Connected, Connecting, Departure, Progress, Shard, Step};

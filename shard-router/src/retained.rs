@@ -71,7 +71,10 @@ impl Retained {
             return Kept::Full;
         }
         self.bytes = bytes;
-        self.messages.insert(key, message.clone());
+        let mut message = message.clone();
+        // A replay is not a delivery of a publish that was just read.
+        message.stamp_read_at(0);
+        self.messages.insert(key, message);
         Kept::Stored
     }
 

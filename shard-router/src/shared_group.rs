@@ -26,6 +26,11 @@ pub(crate) struct SharedGroups {
 }
 
 impl SharedGroups {
+    /// Filters with a group.
+    pub(crate) fn len(&self) -> usize {
+        self.tree.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.tree.is_empty()
     }

@@ -15,6 +15,11 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// Filters other shards have subscribers at.
+    pub(crate) fn len(&self) -> usize {
+        self.tree.len()
+    }
+
     pub(crate) fn subscribe(&mut self, instance: InstanceId, filter: &str, shard: ShardId) {
         let (_, counts) = self.tree.insert(instance, filter);
         match counts.iter_mut().find(|(of, _)| *of == shard) {

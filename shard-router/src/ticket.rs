@@ -103,7 +103,6 @@ impl Tickets {
     }
 
     /// Tickets that wait.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

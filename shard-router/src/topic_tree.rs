@@ -52,7 +52,6 @@ impl<V> Default for TopicTree<V> {
 
 impl<V> TopicTree<V> {
     /// Filters that have a value.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.values
     }

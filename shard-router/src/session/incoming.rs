@@ -26,6 +26,10 @@ pub(crate) enum Known {
 }
 
 impl Incoming {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn receive(&mut self, packet_id: u16) -> Known {
         if let Some(entry) = self
             .entries

@@ -276,6 +276,13 @@ impl Sessions {
         Some(session)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Live(session) => Some(&**session),
+            Slot::Free(_) => None,
+        })
+    }
+
     fn live(&self, index: u32) -> &Session {
         match &self.slots[index as usize] {
             Slot::Live(session) => session,

@@ -194,7 +194,10 @@ impl Session {
         outgoing.next_sequence += 1;
         s.counters.queued_messages += 1;
         s.counters.queued_bytes += size;
-        outgoing.queue.push(offer.queued(sequence));
+        let mut queued = offer.queued(sequence);
+        // What waits is not measured as a delivery: its time is the client's, not ours.
+        queued.message.stamp_read_at(0);
+        outgoing.queue.push(queued);
         if !durable || offer.qos == Qos::AtMostOnce {
             return Commit::Done;
         }

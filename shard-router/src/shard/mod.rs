@@ -9,8 +9,10 @@
 //! | [`subscribe`] | subscriptions at home and at the owner |
 //! | [`replay`] | retained messages for new subscriptions, in paced pieces |
 //! | [`step`] | one turn: envelopes, timers, lanes |
+//! | [`census`] | what is there, for tests |
 
 mod acknowledge;
+mod census;
 mod connect;
 mod deliver;
 mod publish;
@@ -22,6 +24,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use tidegate_codec::mqtt::connect::Will;
 use tidegate_codec::{Millis, ReasonCode};
+
+pub use census::Census;
 
 use crate::config::ShardConfig;
 use crate::counters::Counters;
