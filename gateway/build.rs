@@ -1,6 +1,5 @@
 //! Writes down which commit and target this build is of, for `--version` and `tidegate_build_info`.
 
-use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -11,10 +10,10 @@ fn main() {
     println!("cargo:rustc-env=TIDEGATE_TARGET={target}");
 
     println!("cargo:rerun-if-changed=build.rs");
-    // HEAD changes with a checkout, its log with a commit. A path that is not there would mean a rebuild each time.
+    // HEAD changes with a checkout, its log with a commit. Before the first commit there is no log, and Cargo looks
+    // again each time, as it should.
     for name in ["HEAD", "logs/HEAD"] {
-        let path = git(&["rev-parse", "--git-path", name]);
-        if let Some(path) = path.filter(|path| Path::new(path).exists()) {
+        if let Some(path) = git(&["rev-parse", "--git-path", name]) {
             println!("cargo:rerun-if-changed={path}");
         }
     }

@@ -133,7 +133,7 @@ Listeners:
 
 Signals:
   SIGTERM, SIGINT  drain: stop accepting, say goodbye, exit 0 within node.drain_timeout (10 s);
-                   a second one ends the process at once with exit code 1
+                   a SIGINT a second or more later ends the process at once with exit code 1
   SIGHUP           ignored: nothing can be reloaded yet
 
 HTTP on the admin address:

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -14,6 +14,10 @@ use crate::{fail, notify, EXIT_FAILURE};
 
 /// The node closes by force at its drain timeout; only beyond this much more is it overdue.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
+/// A SIGINT this long after the first signal is a person who will not wait. Sooner it is an echo: `timeout` and
+/// terminals signal the process and then its whole group.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 
 /// Signals are held from now on; nothing is done about them before [`Held::obey`].
 ///
@@ -34,15 +38,18 @@ impl Held {
         drain_timeout: Duration,
     ) -> io::Result<()> {
         let work = move || {
-            let mut draining = false;
+            let mut drain_began: Option<Instant> = None;
             for signal in self.0.forever() {
-                match signal {
-                    SIGHUP => tracing::info!("SIGHUP: nothing to reload"),
-                    _ if draining => end("stopped by a second signal, before the drain was over"),
-                    _ => {
-                        draining = true;
+                match (signal, drain_began) {
+                    (SIGHUP, _) => tracing::info!("SIGHUP: nothing to reload"),
+                    (_, None) => {
+                        drain_began = Some(Instant::now());
                         drain(&control, &state, drain_timeout);
                     }
+                    (SIGINT, Some(began)) if began.elapsed() >= IMPATIENCE => {
+                        end("interrupted before the drain was over")
+                    }
+                    _ => tracing::info!("already draining"),
                 }
             }
         };

@@ -435,6 +435,17 @@ fn sigterm_and_sigint_drain_and_exit_0() {
     }
 }
 
+/// `timeout` signals the process and then its group.
+#[test]
+fn an_echo_of_the_signal_does_not_spoil_the_drain() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut gateway = Gateway::start(&[]);
+        gateway.signal(signal);
+        gateway.signal(signal);
+        assert_eq!(gateway.exit_code(), Some(0));
+    }
+}
+
 #[test]
 fn sighup_is_survived() {
     let mut gateway = Gateway::start(&[]);

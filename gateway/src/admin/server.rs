@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 /// Clients served at a time; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
 /// A request's whole header, and the silence between two requests.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// After this a connection finishes the request it is at and closes.
 const LIFE: Duration = Duration::from_secs(60);
 /// What the last request gets; who still does not take its answer is cut off.

@@ -422,3 +422,28 @@ fn what_is_shown_can_be_set() {
     }
     assert!(again.places.iter().all(|place| *place != Place::Default));
 }
+
+/// `ops/examples/minimal.toml` promises every key and, where it sets one, its default.
+#[test]
+fn the_minimal_example_has_every_key_with_its_default() {
+    let text = include_str!("../../../ops/examples/minimal.toml");
+    let example = config(text);
+    let defaults = config("");
+    let mut section = "";
+    let mut named = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            section = name;
+        } else if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ") {
+            named.push(format!("{section}.{name}"));
+        }
+    }
+    for key in KEYS {
+        assert!(named.iter().any(|name| name == key.name), "{}", key.name);
+        assert_eq!(key.show(&example), key.show(&defaults), "{}", key.name);
+    }
+    assert_eq!(named.len(), KEYS.len(), "{named:?}");
+}
