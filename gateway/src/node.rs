@@ -16,7 +16,6 @@ use tidegate_shard_router::{mailbox, Doorbell, Placement, ShardConfig, ShardId};
 use crate::auth::Policy;
 use crate::shard::bell::{BellWake, EventFd};
 use crate::shard::clock::Clock;
-use crate::shard::hand_over::LANE_SLOTS;
 use crate::shard::launch::{launch, Plan, Report};
 use crate::shard::listener;
 use crate::shard::snapshot::ShardSnapshot;
@@ -92,7 +91,10 @@ pub struct BoundListener {
 #[derive(Debug)]
 pub enum NodeError {
     /// The address cannot be bound.
-    Listen { addr: SocketAddr, error: std::io::Error },
+    Listen {
+        addr: SocketAddr,
+        error: std::io::Error,
+    },
     /// A shard's executor, ring or thread could not be made.
     ShardStart { shard: u16, error: String },
     /// A shard's thread ended by itself.
@@ -103,7 +105,9 @@ impl fmt::Display for NodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NodeError::Listen { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
-            NodeError::ShardStart { shard, error } => write!(f, "shard {shard} cannot start: {error}"),
+            NodeError::ShardStart { shard, error } => {
+                write!(f, "shard {shard} cannot start: {error}")
+            }
             NodeError::ShardDied { shard, error } => write!(f, "shard {shard} died: {error}"),
         }
     }
@@ -142,15 +146,26 @@ impl Node {
         assert!(settings.shards > 0, "a node has at least one shard");
         let (listeners, sockets) = bind_all(&settings.listeners, settings.shards)?;
         let (plans, lanes) = plan(&settings, sockets)?;
-        let control = NodeControl { lanes: lanes.into(), drain_timeout: settings.drain_timeout };
+        let control = NodeControl {
+            lanes: lanes.into(),
+            drain_timeout: settings.drain_timeout,
+        };
         // A shard reports twice in its life, so this holds two reports a shard at most.
         let (reporter, reports) = unbounded();
         let threads = Vec::new();
-        let mut node = Node { listeners, control, threads, reports, ring_features: None };
+        let mut node = Node {
+            listeners,
+            control,
+            threads,
+            reports,
+            ring_features: None,
+        };
         for plan in plans {
             let shard = plan.id.0;
-            let thread = launch(plan, reporter.clone())
-                .map_err(|error| NodeError::ShardStart { shard, error: error.to_string() })?;
+            let thread = launch(plan, reporter.clone()).map_err(|error| NodeError::ShardStart {
+                shard,
+                error: error.to_string(),
+            })?;
             node.threads.push(thread);
         }
         node.await_serving()?;
@@ -159,12 +174,18 @@ impl Node {
 
     fn await_serving(&mut self) -> Result<(), NodeError> {
         for _ in 0..self.threads.len() {
-            let (shard, report) = self.reports.recv().expect("a shard reports before its thread ends");
+            let (shard, report) = self
+                .reports
+                .recv()
+                .expect("a shard reports before its thread ends");
             match report {
                 Report::Serving(features) => self.ring_features = features,
                 Report::Ended(ended) => {
                     let error = ended.err().unwrap_or_else(|| "it ended".to_owned());
-                    return Err(NodeError::ShardStart { shard: shard.0, error });
+                    return Err(NodeError::ShardStart {
+                        shard: shard.0,
+                        error,
+                    });
                 }
             }
         }
@@ -195,9 +216,15 @@ impl Node {
     /// Waits until every shard has ended after [`NodeControl::drain`], or the first has died.
     pub fn join(self) -> Result<(), NodeError> {
         for _ in 0..self.threads.len() {
-            let (shard, report) = self.reports.recv().expect("a shard reports before its thread ends");
+            let (shard, report) = self
+                .reports
+                .recv()
+                .expect("a shard reports before its thread ends");
             if let Report::Ended(Err(error)) = report {
-                return Err(NodeError::ShardDied { shard: shard.0, error });
+                return Err(NodeError::ShardDied {
+                    shard: shard.0,
+                    error,
+                });
             }
         }
         Ok(())
@@ -270,7 +297,10 @@ fn bind_all(
     for ListenerSettings { protocol, addr } in settings {
         let (bound, sockets) = listener::bind(*addr, shards)
             .map_err(|error| NodeError::Listen { addr: *addr, error })?;
-        listeners.push(BoundListener { protocol: *protocol, addr: bound });
+        listeners.push(BoundListener {
+            protocol: *protocol,
+            addr: bound,
+        });
         for (of_shard, socket) in by_shard.iter_mut().zip(sockets) {
             of_shard.push(socket);
         }
@@ -286,20 +316,29 @@ fn plan(
     let bells = (0..settings.shards)
         .map(|shard| {
             let made = EventFd::new();
-            made.map_err(|error| NodeError::ShardStart { shard, error: error.to_string() })
+            made.map_err(|error| NodeError::ShardStart {
+                shard,
+                error: error.to_string(),
+            })
         })
         .collect::<Result<Vec<_>, _>>()?;
     let doorbell = |bell: &Arc<EventFd>| Arc::new(Doorbell::new(Box::new(BellWake(bell.clone()))));
     let doorbells: Vec<_> = bells.iter().map(doorbell).collect();
-    let envelopes = mailbox::mesh(&doorbells, mailbox::slots_per_sender(shards));
-    let hand_overs = mailbox::mesh(&doorbells, LANE_SLOTS);
+    // Hand-overs have lanes of their own: a storm of connects must not take the place of messages. One that
+    // finds its lane full is refused, so the lane holds what a storm brings in some turns.
+    let slots = mailbox::slots_per_sender(shards);
+    let envelopes = mailbox::mesh(&doorbells, slots);
+    let hand_overs = mailbox::mesh(&doorbells, slots);
     let clock = Clock::start();
     let mut lanes = Vec::new();
     let mut plans = Vec::new();
     let ends = sockets.into_iter().zip(envelopes).zip(hand_overs);
     for (index, ((listeners, mailboxes), hand_overs)) in ends.enumerate() {
         let (commands, receiver) = bounded(COMMAND_SLOTS);
-        lanes.push(CommandLane { commands, doorbell: doorbells[index].clone() });
+        lanes.push(CommandLane {
+            commands,
+            doorbell: doorbells[index].clone(),
+        });
         plans.push(Plan {
             id: ShardId(index as u16),
             io: settings.io,
@@ -309,7 +348,9 @@ fn plan(
             bell: bells[index].clone(),
             doorbell: doorbells[index].clone(),
             placement: Placement::new(settings.shards, settings.placement_seed),
-            policy: Policy { allow_anonymous: settings.allow_anonymous },
+            policy: Policy {
+                allow_anonymous: settings.allow_anonymous,
+            },
             shard: settings.shard.clone(),
             connection: settings.connection.clone(),
             mqtt: settings.mqtt.clone(),
@@ -319,4 +360,92 @@ fn plan(
         });
     }
     Ok((plans, lanes))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_codec::topic::TopicLimits;
+
+    use super::*;
+
+    fn settings(io: IoDriver) -> NodeSettings {
+        NodeSettings {
+            shards: 3,
+            cpus: Vec::new(),
+            io,
+            listeners: vec![ListenerSettings {
+                protocol: Protocol::Mqtt,
+                addr: "127.0.0.1:0".parse().unwrap(),
+            }],
+            mqtt: Arc::new(Limits {
+                packet_bytes_max: 1 << 20,
+                connect_bytes_max: 1 << 16,
+                client_id_bytes_max: 256,
+                topic: TopicLimits {
+                    bytes_max: 1_024,
+                    levels_max: 32,
+                },
+                receive_maximum: 32,
+                topic_alias_maximum: 16,
+                keep_alive_max: 3_600,
+                session_expiry_max: 3_600,
+                connect_timeout_ms: 10_000,
+            }),
+            shard: ShardConfig::default(),
+            connection: ConnectionLimits {
+                write_queue_bytes_max: 4 << 20,
+                write_queue_high_water: 1 << 20,
+                pre_auth_bytes_max: 256 << 10,
+                pre_auth_budget_bytes: 16 << 20,
+                connections_max: 1_000,
+                send_timeout: Duration::from_secs(30),
+            },
+            allow_anonymous: true,
+            drain_timeout: Duration::from_secs(5),
+            placement_seed: 1,
+        }
+    }
+
+    #[test]
+    fn a_shard_that_dies_ends_the_node() {
+        for io in [IoDriver::Ring, IoDriver::Epoll] {
+            let node = Node::start(settings(io)).unwrap();
+            let lane = &node.control.lanes[1];
+            lane.tell(Command::Panic, Instant::now() + TELL_PATIENCE);
+            match node.join() {
+                Err(NodeError::ShardDied { shard: 1, error }) => {
+                    assert!(error.contains("told to"), "{error}");
+                }
+                other => panic!("expected the death of shard 1, got {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_dropped_frees_its_port() {
+        let mut settings = settings(IoDriver::Ring);
+        for _ in 0..3 {
+            let node = Node::start(settings.clone()).unwrap();
+            let addr = node.listeners()[0].addr;
+            let client = std::net::TcpStream::connect(addr).unwrap();
+            drop(node);
+            drop(client);
+            settings.listeners[0].addr = addr;
+        }
+    }
+
+    #[test]
+    fn snapshots_come_from_every_shard_in_order() {
+        let node = Node::start(settings(IoDriver::Epoll)).unwrap();
+        let control = node.control();
+        let shards = |control: &NodeControl| -> Vec<u16> {
+            let snapshots = control.snapshots(Duration::from_secs(5));
+            snapshots.iter().map(|snapshot| snapshot.shard).collect()
+        };
+        assert_eq!(shards(&control), [0, 1, 2]);
+        control.drain();
+        node.join().unwrap();
+        // Nobody is left to answer, and nobody waits for them.
+        assert_eq!(shards(&control), []);
+    }
 }

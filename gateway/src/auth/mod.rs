@@ -51,9 +51,17 @@ pub fn authenticate(policy: &Policy, credentials: &Credentials<'_>) -> Result<()
     for authenticator in AUTHENTICATORS {
         match authenticator.authenticate(policy, credentials) {
             Verdict::Admit => return Ok(()),
-            Verdict::Refuse(reason) => return Err(Refusal { kind: authenticator.kind(), reason }),
+            Verdict::Refuse(reason) => {
+                return Err(Refusal {
+                    kind: authenticator.kind(),
+                    reason,
+                })
+            }
             Verdict::Pass => {}
         }
     }
-    Err(Refusal { kind: "none", reason: ReasonCode::NotAuthorized })
+    Err(Refusal {
+        kind: "none",
+        reason: ReasonCode::NotAuthorized,
+    })
 }

@@ -15,7 +15,9 @@ const START_US: u64 = 1_000_000;
 
 impl Clock {
     pub(crate) fn start() -> Clock {
-        Clock { origin: Instant::now() }
+        Clock {
+            origin: Instant::now(),
+        }
     }
 
     pub(crate) fn now_us(&self) -> u64 {

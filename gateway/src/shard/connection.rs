@@ -44,6 +44,8 @@ pub(crate) mod mark {
     pub(crate) const ENDED: u16 = 1 << 6;
     /// Close at once when flushed, without lingering.
     pub(crate) const ABRUPT: u16 = 1 << 7;
+    /// So much undecoded input waits that no more is received for now.
+    pub(crate) const BACKLOG: u16 = 1 << 9;
     /// The driver holds a send of this connection.
     pub(crate) const SENDING: u16 = 1 << 8;
 }
@@ -79,7 +81,10 @@ impl Connection {
             codec,
             out: None,
             remainder: None,
-            session: SessionId { index: 0, generation: 0 },
+            session: SessionId {
+                index: 0,
+                generation: 0,
+            },
             generation: 0,
             in_flight: 0,
             wheel_due: 0,
@@ -154,7 +159,9 @@ impl Slab {
         }
         let index = self.free.pop().expect("growing makes free slots");
         let slot = &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK];
-        let Slot::Free { generation } = *slot else { unreachable!("a free slot holds nobody") };
+        let Slot::Free { generation } = *slot else {
+            unreachable!("a free slot holds nobody")
+        };
         connection.generation = generation;
         *slot = Slot::Used(connection);
         self.len += 1;
@@ -163,7 +170,8 @@ impl Slab {
 
     fn grow(&mut self) {
         let first = (self.chunks.len() * CHUNK) as u32;
-        self.chunks.push((0..CHUNK).map(|_| Slot::Free { generation: 1 }).collect());
+        self.chunks
+            .push((0..CHUNK).map(|_| Slot::Free { generation: 1 }).collect());
         self.free.extend((first..first + CHUNK as u32).rev());
     }
 
@@ -201,11 +209,19 @@ impl Slab {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
-        let slots = self.chunks.iter().flat_map(|chunk| chunk.iter()).zip(0u32..);
+        let slots = self
+            .chunks
+            .iter()
+            .flat_map(|chunk| chunk.iter())
+            .zip(0u32..);
         slots.filter_map(|(slot, index)| match slot {
-            Slot::Used(connection) => {
-                Some((ConnectionId { index, generation: connection.generation }, connection))
-            }
+            Slot::Used(connection) => Some((
+                ConnectionId {
+                    index,
+                    generation: connection.generation,
+                },
+                connection,
+            )),
             Slot::Free { .. } => None,
         })
     }
@@ -258,7 +274,10 @@ mod tests {
         let mut slab = Slab::default();
         let id = slab.insert(connection());
         slab.get_mut(id).unwrap().generation = (1 << GENERATION_BITS) - 1;
-        let last = ConnectionId { generation: (1 << GENERATION_BITS) - 1, ..id };
+        let last = ConnectionId {
+            generation: (1 << GENERATION_BITS) - 1,
+            ..id
+        };
         slab.remove(last);
         assert_eq!(slab.insert(connection()).generation, 0);
     }

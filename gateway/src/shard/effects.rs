@@ -43,6 +43,8 @@ pub(crate) struct Connections {
     pub(crate) mqtt: Arc<Limits>,
     pub(crate) now: Millis,
     pub(crate) now_us: u64,
+    /// Packets decoded and deliveries made this turn.
+    pub(crate) work: u32,
     /// To settle at the end of the turn; a connection stands in it once.
     pub(crate) dirty: Vec<ConnectionId>,
     /// Whose remainder is to be decoded; a connection stands in it once.
@@ -70,6 +72,7 @@ impl Connections {
             mqtt,
             now,
             now_us,
+            work: 0,
             dirty: Vec::new(),
             resumed: VecDeque::new(),
             doomed: Vec::new(),
@@ -88,11 +91,16 @@ impl Connections {
 
     /// The driver has closed it.
     pub(crate) fn remove(&mut self, id: ConnectionId) {
-        let Some(mut connection) = self.slab.remove(id) else { return };
+        let Some(mut connection) = self.slab.remove(id) else {
+            return;
+        };
         if let Some(queue) = connection.out.take() {
             self.out_pool.give(queue);
         }
-        debug_assert!(connection.remainder.is_none(), "closing gave the remainder back");
+        debug_assert!(
+            connection.remainder.is_none(),
+            "closing gave the remainder back"
+        );
         if let Some(name) = self.client_ids.get_mut(id.index as usize) {
             *name = None;
         }
@@ -115,10 +123,15 @@ impl Connections {
         if deadline == Millis::NEVER {
             return;
         }
-        let Some(connection) = self.slab.get_mut(id) else { return };
+        let Some(connection) = self.slab.get_mut(id) else {
+            return;
+        };
         let due = connection.wheel_due;
         if due == 0 || self.wheel.tick_of(deadline) < due {
-            let entry = Entry { index: id.index, generation: id.generation };
+            let entry = Entry {
+                index: id.index,
+                generation: id.generation,
+            };
             connection.wheel_due = self.wheel.file(entry, deadline);
         }
     }
@@ -132,7 +145,9 @@ impl Connections {
     }
 
     pub(crate) fn mark_dirty(&mut self, id: ConnectionId) {
-        let Some(connection) = self.slab.get_mut(id) else { return };
+        let Some(connection) = self.slab.get_mut(id) else {
+            return;
+        };
         if connection.set_once(mark::DIRTY) {
             self.dirty.push(id);
         }
@@ -150,7 +165,10 @@ impl Connections {
         if !connection.is_open() {
             return None;
         }
-        let mut sink = PooledSink { queue: &mut connection.out, pool: &mut self.out_pool };
+        let mut sink = PooledSink {
+            queue: &mut connection.out,
+            pool: &mut self.out_pool,
+        };
         let codec = &mut connection.codec;
         let said = catch_unwind(AssertUnwindSafe(|| say(codec, &self.mqtt, &mut sink)));
         let Ok(said) = said else {
@@ -175,15 +193,20 @@ impl Connections {
     /// Above this the client's packets are not read any more. Halfway to the hard limit: a client that publishes
     /// without reading must not be stopped by what others send it.
     fn output_pause(&self) -> usize {
-        let ConnectionLimits { write_queue_bytes_max: max, write_queue_high_water: high, .. } =
-            self.limits;
+        let ConnectionLimits {
+            write_queue_bytes_max: max,
+            write_queue_high_water: high,
+            ..
+        } = self.limits;
         high.min(max) + max.saturating_sub(high) / 2
     }
 
     /// No more packets are taken; what is queued leaves, then the connection is closed.
     pub(crate) fn begin_closing(&mut self, id: ConnectionId, linger: bool) {
         self.drop_remainder(id);
-        let Some(connection) = self.slab.get_mut(id) else { return };
+        let Some(connection) = self.slab.get_mut(id) else {
+            return;
+        };
         if !connection.is_open() {
             return;
         }
@@ -198,8 +221,12 @@ impl Connections {
 
     /// Keeps undecoded bytes. `false`: the connection holds more than it may before CONNECT is accepted.
     pub(crate) fn stash(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
-        let Some(connection) = self.slab.get_mut(id) else { return true };
-        let remainder = connection.remainder.get_or_insert_with(|| self.remainders.take());
+        let Some(connection) = self.slab.get_mut(id) else {
+            return true;
+        };
+        let remainder = connection
+            .remainder
+            .get_or_insert_with(|| self.remainders.take());
         remainder.append(bytes);
         if connection.state != State::AwaitConnect {
             return true;
@@ -210,8 +237,12 @@ impl Connections {
     }
 
     pub(crate) fn drop_remainder(&mut self, id: ConnectionId) {
-        let Some(connection) = self.slab.get_mut(id) else { return };
-        let Some(remainder) = connection.remainder.take() else { return };
+        let Some(connection) = self.slab.get_mut(id) else {
+            return;
+        };
+        let Some(remainder) = connection.remainder.take() else {
+            return;
+        };
         if connection.state == State::AwaitConnect {
             self.pre_auth_bytes -= remainder.len();
         }
@@ -219,7 +250,9 @@ impl Connections {
     }
 
     pub(crate) fn queue_resume(&mut self, id: ConnectionId) {
-        let Some(connection) = self.slab.get_mut(id) else { return };
+        let Some(connection) = self.slab.get_mut(id) else {
+            return;
+        };
         if connection.set_once(mark::RESUMED) {
             self.resumed.push_back(id);
         }
@@ -228,12 +261,24 @@ impl Connections {
     pub(crate) fn memory_bytes(&self) -> u64 {
         let held = |c: &Connection| {
             let queue = c.out.as_ref().map_or(0, |queue| queue.memory_bytes());
-            queue + c.remainder.as_ref().map_or(0, |remainder| remainder.memory_bytes())
+            queue
+                + c.remainder
+                    .as_ref()
+                    .map_or(0, |remainder| remainder.memory_bytes())
         };
-        let names = self.client_ids.iter().flatten().map(|name| name.len()).sum::<usize>()
+        let names = self
+            .client_ids
+            .iter()
+            .flatten()
+            .map(|name| name.len())
+            .sum::<usize>()
             + self.client_ids.capacity() * size_of::<Option<Box<str>>>();
         let total = self.slab.memory_bytes()
-            + self.slab.iter().map(|(_, connection)| held(connection)).sum::<usize>()
+            + self
+                .slab
+                .iter()
+                .map(|(_, connection)| held(connection))
+                .sum::<usize>()
             + self.out_pool.memory_bytes()
             + self.remainders.memory_bytes()
             + self.wheel.memory_bytes()
@@ -256,8 +301,10 @@ impl Effects for Connections {
         match self.speak(id, |codec, _, sink| codec.deliver(delivery, sink)) {
             Some(Delivered::TooLarge) => DeliveryOutcome::TooLarge,
             Some(Delivered::Written) => {
+                self.work += 1;
                 let stamp = delivery.message.read_at_us();
-                self.tally.count_delivery(delivery.qos as usize, stamp, self.now_us);
+                self.tally
+                    .count_delivery(delivery.qos as usize, stamp, self.now_us);
                 DeliveryOutcome::Written
             }
             None => DeliveryOutcome::Written,
@@ -269,20 +316,27 @@ impl Effects for Connections {
     }
 
     fn disconnect(&mut self, id: ConnectionId, reason: ReasonCode) {
-        if self.speak(id, |codec, _, sink| codec.disconnect(reason, sink)).is_some() {
+        if self
+            .speak(id, |codec, _, sink| codec.disconnect(reason, sink))
+            .is_some()
+        {
             self.tally.count_disconnect(Ending::Reason(reason));
         }
         self.begin_closing(id, true);
     }
 
     fn pause_reading(&mut self, id: ConnectionId) {
-        let Some(connection) = self.slab.get_mut(id) else { return };
+        let Some(connection) = self.slab.get_mut(id) else {
+            return;
+        };
         connection.set(mark::PAUSED_BY_ROUTER);
         self.mark_dirty(id);
     }
 
     fn resume_reading(&mut self, id: ConnectionId) {
-        let Some(connection) = self.slab.get_mut(id) else { return };
+        let Some(connection) = self.slab.get_mut(id) else {
+            return;
+        };
         connection.clear(mark::PAUSED_BY_ROUTER);
         self.queue_resume(id);
     }

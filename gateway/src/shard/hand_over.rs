@@ -9,9 +9,7 @@ use std::os::fd::OwnedFd;
 use tidegate_codec::mqtt::connect::Connect;
 use tidegate_codec::mqtt::connection::{Accepted, ServerConnection};
 use tidegate_codec::ReasonCode;
-use tidegate_shard_router::{
-    Connecting, ConnectionId, Departure, InstanceId, Placement, ShardId,
-};
+use tidegate_shard_router::{Connecting, ConnectionId, Departure, InstanceId, Placement, ShardId};
 
 use super::connection::State;
 use super::driver::Driver;
@@ -20,11 +18,8 @@ use super::tally::Ending;
 use super::worker::Worker;
 use crate::auth::{self, Credentials};
 
-/// Hand-overs a shard takes in one turn: admitting a client costs tens of microseconds.
+/// Hand-overs a shard takes in one turn: admitting a client costs some microseconds.
 const HAND_OVERS_MAX: usize = 32;
-
-/// Hand-overs that may be under way from one shard to one other; above it the client is refused.
-pub(crate) const LANE_SLOTS: usize = 128;
 
 /// A connection on its way to its client's home shard. The peer's address is asked of the descriptor when needed.
 #[derive(Debug)]
@@ -60,10 +55,14 @@ impl<D: Driver> Worker<D> {
             return self.refuse(id, &connect.client_id, ReasonCode::QuotaExceeded);
         }
         let connections = &mut self.core.connections;
-        let Some(connection) = connections.slab.get(id) else { return };
+        let Some(connection) = connections.slab.get(id) else {
+            return;
+        };
         let undecoded = connection.remainder.as_ref().map(|r| r.as_slice().to_vec());
         connections.drop_remainder(id);
-        let Some(connection) = connections.slab.remove(id) else { return };
+        let Some(connection) = connections.slab.remove(id) else {
+            return;
+        };
         debug_assert!(connection.out.is_none(), "nothing is said before CONNECT");
         connections.tally.hand_overs += 1;
         let hand_over = Box::new(HandOver {
@@ -74,7 +73,9 @@ impl<D: Driver> Worker<D> {
             undecoded: undecoded.unwrap_or_default(),
         });
         let outbox = &mut self.hand_overs.outboxes[home.index()];
-        outbox.post(hand_over).expect("a slot was free and this shard is the only sender");
+        outbox
+            .post(hand_over)
+            .expect("a slot was free and this shard is the only sender");
         outbox.ring();
         self.slot_freed();
     }
@@ -82,14 +83,22 @@ impl<D: Driver> Worker<D> {
     /// Admits clients that other shards accepted. `true`: more wait.
     pub(super) fn take_hand_overs(&mut self) -> bool {
         for _ in 0..HAND_OVERS_MAX {
-            let Some((_, hand_over)) = self.hand_overs.inbox.take() else { return false };
+            let Some((_, hand_over)) = self.hand_overs.inbox.take() else {
+                return false;
+            };
             self.adopt(*hand_over);
         }
         !self.hand_overs.inbox.is_empty()
     }
 
     fn adopt(&mut self, hand_over: HandOver) {
-        let HandOver { socket, listener, codec, connect, undecoded } = hand_over;
+        let HandOver {
+            socket,
+            listener,
+            codec,
+            connect,
+            undecoded,
+        } = hand_over;
         let full = self.core.connections.slab.len() >= self.core.connections.limits.connections_max;
         let id = self.core.connections.insert(codec, listener);
         self.driver.adopt(id, socket);
@@ -110,7 +119,10 @@ impl<D: Driver> Worker<D> {
     fn admit(&mut self, id: ConnectionId, mut connect: Box<Connect>, assigned: bool) {
         if connect.authentication_method.is_some() {
             let reason = ReasonCode::BadAuthenticationMethod;
-            self.core.connections.tally.count_auth_failure("enhanced", reason.name());
+            self.core
+                .connections
+                .tally
+                .count_auth_failure("enhanced", reason.name());
             return self.refuse(id, &connect.client_id, reason);
         }
         let credentials = Credentials {
@@ -124,7 +136,9 @@ impl<D: Driver> Worker<D> {
             return self.refuse(id, &connect.client_id, refusal.reason);
         }
         self.attach(id, &mut connect, assigned);
-        self.core.connections.set_client_id(id, connect.client_id.into_boxed_str());
+        self.core
+            .connections
+            .set_client_id(id, connect.client_id.into_boxed_str());
         let nested = self.core.decode_remainder(id);
         debug_assert!(nested.is_none(), "a second CONNECT is a violation");
         self.core.connections.mark_dirty(id);
@@ -133,7 +147,9 @@ impl<D: Driver> Worker<D> {
 
     fn attach(&mut self, id: ConnectionId, connect: &mut Connect, assigned: bool) {
         let connections = &mut self.core.connections;
-        let expiry = connect.session_expiry_interval.min(connections.mqtt.session_expiry_max);
+        let expiry = connect
+            .session_expiry_interval
+            .min(connections.mqtt.session_expiry_max);
         let connecting = Connecting {
             instance: InstanceId(0),
             client_id: connect.client_id.as_str().into(),
@@ -144,7 +160,9 @@ impl<D: Driver> Worker<D> {
         };
         let now = connections.now;
         let connected = self.core.shard.connect(now, id, connecting, connections);
-        let Some(connection) = connections.slab.get_mut(id) else { return };
+        let Some(connection) = connections.slab.get_mut(id) else {
+            return;
+        };
         connection.state = State::Connected;
         connection.session = connected.session;
         connections.pre_auth_bytes -= connection.remainder.as_ref().map_or(0, |r| r.len());
@@ -160,7 +178,11 @@ impl<D: Driver> Worker<D> {
         });
         let Some(deadline) = deadline.flatten() else {
             // The client takes packets so small that no CONNACK fits.
-            self.core.depart(id, Departure::Lost, Ending::Reason(ReasonCode::PacketTooLarge));
+            self.core.depart(
+                id,
+                Departure::Lost,
+                Ending::Reason(ReasonCode::PacketTooLarge),
+            );
             return self.core.connections.begin_closing(id, true);
         };
         connections.file_timer(id, deadline);
@@ -172,7 +194,11 @@ impl<D: Driver> Worker<D> {
         let connections = &mut self.core.connections;
         let ending = Ending::Reason(reason);
         connections.set_client_id(id, client_id.into());
-        connections.notices.push(Notice { id, ending, text: "refused".to_owned() });
+        connections.notices.push(Notice {
+            id,
+            ending,
+            text: "refused".to_owned(),
+        });
         connections.speak(id, |codec, _, sink| codec.refuse(reason, sink));
         connections.tally.count_refused(ending);
         connections.begin_closing(id, true);
@@ -189,7 +215,10 @@ pub(crate) struct IdSource {
 
 impl IdSource {
     pub(crate) fn new() -> IdSource {
-        IdSource { keys: RandomState::new(), count: 0 }
+        IdSource {
+            keys: RandomState::new(),
+            count: 0,
+        }
     }
 
     /// An id whose home is `shard`: as many tries as there are shards, on average.

@@ -65,12 +65,14 @@ pub(crate) type Reports = Sender<(ShardId, Report)>;
 
 pub(crate) fn launch(plan: Plan, reports: Reports) -> std::io::Result<JoinHandle<()>> {
     let id = plan.id;
-    std::thread::Builder::new().name(format!("shard-{id}")).spawn(move || {
-        let ended = catch_unwind(AssertUnwindSafe(|| run(plan, &reports)));
-        let ended = ended.unwrap_or_else(|panic| Err(describe(panic.as_ref())));
-        // The node may have stopped listening.
-        let _ = reports.send((id, Report::Ended(ended)));
-    })
+    std::thread::Builder::new()
+        .name(format!("shard-{id}"))
+        .spawn(move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| run(plan, &reports)));
+            let ended = ended.unwrap_or_else(|panic| Err(describe(panic.as_ref())));
+            // The node may have stopped listening.
+            let _ = reports.send((id, Report::Ended(ended)));
+        })
 }
 
 fn run(plan: Plan, reports: &Reports) -> Result<(), String> {
@@ -144,7 +146,9 @@ fn serve<D: Driver>(
     };
     let mut worker = Worker::new(driver, parts);
     let _ = reports.send((plan.id, Report::Serving(features)));
-    worker.run().map_err(|error| format!("waiting for sockets failed: {error}"))
+    worker
+        .run()
+        .map_err(|error| format!("waiting for sockets failed: {error}"))
 }
 
 fn describe(panic: &(dyn std::any::Any + Send)) -> String {

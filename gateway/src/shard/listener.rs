@@ -64,7 +64,10 @@ mod tests {
             let (bound, sockets) = bind(addr.parse().unwrap(), 4).unwrap();
             assert_eq!(sockets.len(), 4);
             for socket in &sockets {
-                let name: SocketAddr = rustix::net::getsockname(socket).unwrap().try_into().unwrap();
+                let name: SocketAddr = rustix::net::getsockname(socket)
+                    .unwrap()
+                    .try_into()
+                    .unwrap();
                 assert_eq!(name, bound);
             }
         }

@@ -94,7 +94,10 @@ impl OutQueue {
 
     /// The first `sent` unsent bytes have left.
     pub(crate) fn advance(&mut self, mut sent: usize) {
-        assert!(sent <= self.len(), "the kernel cannot send more than it was given");
+        assert!(
+            sent <= self.len(),
+            "the kernel cannot send more than it was given"
+        );
         while sent > 0 {
             let Some(next) = self.shared.get_mut(self.shared_sent) else {
                 self.bytes_sent += sent;
@@ -120,7 +123,8 @@ impl OutQueue {
     pub(crate) fn append(&mut self, later: &mut OutQueue) {
         self.compact();
         let shift = self.bytes.len();
-        self.bytes.extend_from_slice(&later.bytes[later.bytes_sent..]);
+        self.bytes
+            .extend_from_slice(&later.bytes[later.bytes_sent..]);
         for mut shared in later.shared.drain(..).skip(later.shared_sent) {
             shared.at = shared.at - later.bytes_sent + shift;
             self.shared_len += shared.range.len();
@@ -166,7 +170,11 @@ impl FrameSink for OutQueue {
             return self.put(&block[range]);
         }
         self.shared_len += range.len();
-        self.shared.push(Shared { at: self.bytes.len(), block: block.clone(), range });
+        self.shared.push(Shared {
+            at: self.bytes.len(),
+            block: block.clone(),
+            range,
+        });
     }
 }
 
@@ -276,7 +284,10 @@ mod tests {
             queue.append(&mut later);
             assert!(later.is_empty());
             let expected = [&plain[sent..], &later_plain[1..]].concat();
-            assert_eq!((flat(&queue), queue.len()), (expected.clone(), expected.len()));
+            assert_eq!(
+                (flat(&queue), queue.len()),
+                (expected.clone(), expected.len())
+            );
         }
     }
 

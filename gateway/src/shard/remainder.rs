@@ -63,7 +63,10 @@ impl RemainderPool {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.free.iter().map(|remainder| remainder.memory_bytes()).sum()
+        self.free
+            .iter()
+            .map(|remainder| remainder.memory_bytes())
+            .sum()
     }
 }
 

@@ -28,7 +28,9 @@ impl<D: Driver> Worker<D> {
     }
 
     fn settle_one(&mut self, id: ConnectionId) {
-        let Some(connection) = self.core.connections.slab.get_mut(id) else { return };
+        let Some(connection) = self.core.connections.slab.get_mut(id) else {
+            return;
+        };
         connection.clear(mark::DIRTY);
         if connection.state == State::Closing {
             return;
@@ -39,9 +41,13 @@ impl<D: Driver> Worker<D> {
     }
 
     fn settle_reading(&mut self, id: ConnectionId) {
-        let Some(connection) = self.core.connections.slab.get_mut(id) else { return };
+        let Some(connection) = self.core.connections.slab.get_mut(id) else {
+            return;
+        };
         let wanted = match connection.state {
-            State::Connected => !connection.is_paused() && !connection.has(mark::ENDED),
+            State::Connected => {
+                !connection.is_paused() && !connection.has(mark::ENDED | mark::BACKLOG)
+            }
             State::Lingering => !connection.has(mark::ENDED),
             State::AwaitConnect | State::Flushing | State::Closing => return,
         };
@@ -54,11 +60,15 @@ impl<D: Driver> Worker<D> {
     }
 
     fn settle_sending(&mut self, id: ConnectionId) {
-        let Some(connection) = self.core.connections.slab.get_mut(id) else { return };
+        let Some(connection) = self.core.connections.slab.get_mut(id) else {
+            return;
+        };
         if connection.has(mark::SENDING) {
             return;
         }
-        let Some(mut queue) = connection.out.take() else { return };
+        let Some(mut queue) = connection.out.take() else {
+            return;
+        };
         if queue.is_empty() {
             return self.core.connections.out_pool.give(queue);
         }
@@ -103,7 +113,9 @@ impl<D: Driver> Worker<D> {
     /// The peer has taken enough: what waited for that goes on.
     fn drained(&mut self, id: ConnectionId) {
         let connections = &mut self.core.connections;
-        let Some(connection) = connections.slab.get_mut(id) else { return };
+        let Some(connection) = connections.slab.get_mut(id) else {
+            return;
+        };
         if connection.state != State::Connected {
             return;
         }
@@ -115,15 +127,24 @@ impl<D: Driver> Worker<D> {
             connections.queue_resume(id);
         }
         if wants_writable {
-            self.core.shard.writable(connections.now, session, connections);
+            self.core
+                .shard
+                .writable(connections.now, session, connections);
             self.touched = true;
         }
     }
 
-    pub(super) fn send_failed(&mut self, id: ConnectionId, error: &io::Error, queue: Box<OutQueue>) {
+    pub(super) fn send_failed(
+        &mut self,
+        id: ConnectionId,
+        error: &io::Error,
+        queue: Box<OutQueue>,
+    ) {
         let connections = &mut self.core.connections;
         connections.out_pool.give(queue);
-        let Some(connection) = connections.slab.get_mut(id) else { return };
+        let Some(connection) = connections.slab.get_mut(id) else {
+            return;
+        };
         connection.clear(mark::SENDING);
         connection.in_flight = 0;
         tracing::debug!(shard = self.id.0, index = id.index, %error, "send failed");
@@ -132,7 +153,9 @@ impl<D: Driver> Worker<D> {
 
     /// Gives a connection up without a farewell.
     pub(super) fn lose(&mut self, id: ConnectionId, ending: Ending) {
-        let Some(connection) = self.core.connections.slab.get(id) else { return };
+        let Some(connection) = self.core.connections.slab.get(id) else {
+            return;
+        };
         if connection.state == State::Closing {
             return;
         }
@@ -148,10 +171,14 @@ impl<D: Driver> Worker<D> {
     }
 
     fn settle_closing(&mut self, id: ConnectionId) {
-        let Some(connection) = self.core.connections.slab.get_mut(id) else { return };
+        let Some(connection) = self.core.connections.slab.get_mut(id) else {
+            return;
+        };
         let flushed = connection.out.is_none() && !connection.has(mark::SENDING);
         match connection.state {
-            State::Flushing if flushed && connection.has(mark::ABRUPT | mark::ENDED) => self.close(id),
+            State::Flushing if flushed && connection.has(mark::ABRUPT | mark::ENDED) => {
+                self.close(id)
+            }
             State::Flushing if flushed => {
                 connection.state = State::Lingering;
                 self.driver.finish_sending(id);
@@ -163,7 +190,9 @@ impl<D: Driver> Worker<D> {
     }
 
     pub(super) fn close(&mut self, id: ConnectionId) {
-        let Some(connection) = self.core.connections.slab.get_mut(id) else { return };
+        let Some(connection) = self.core.connections.slab.get_mut(id) else {
+            return;
+        };
         connection.state = State::Closing;
         if let Some(queue) = connection.out.take() {
             self.core.connections.out_pool.give(queue);

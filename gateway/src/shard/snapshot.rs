@@ -4,7 +4,8 @@ use tidegate_shard_router::Counters;
 
 /// Upper bounds of `delivery_seconds` and `shard_turn_seconds`, in microseconds; one more bucket has no bound.
 pub const LATENCY_BUCKETS_US: [u64; 16] = [
-    10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
+    500_000, 1_000_000,
 ];
 
 /// A histogram that its shard alone writes.

@@ -62,7 +62,10 @@ struct ByReason {
 
 impl ByReason {
     fn new() -> ByReason {
-        ByReason { counts: [0; 256], codes: [None; 256] }
+        ByReason {
+            counts: [0; 256],
+            codes: [None; 256],
+        }
     }
 
     fn count(&mut self, reason: ReasonCode) {
@@ -71,7 +74,10 @@ impl ByReason {
     }
 
     fn iter(&self) -> impl Iterator<Item = (ReasonCode, u64)> + '_ {
-        self.codes.iter().zip(self.counts).filter_map(|(code, count)| Some(((*code)?, count)))
+        self.codes
+            .iter()
+            .zip(self.counts)
+            .filter_map(|(code, count)| Some(((*code)?, count)))
     }
 }
 
@@ -150,7 +156,10 @@ impl Tally {
     }
 
     pub(crate) fn count_auth_failure(&mut self, kind: &'static str, reason: &'static str) {
-        let found = self.auth_failures.iter_mut().find(|(k, r, _)| (*k, *r) == (kind, reason));
+        let found = self
+            .auth_failures
+            .iter_mut()
+            .find(|(k, r, _)| (*k, *r) == (kind, reason));
         match found {
             Some((_, _, count)) => *count += 1,
             None => self.auth_failures.push((kind, reason, 1)),
@@ -163,20 +172,31 @@ impl Tally {
         if read_at_us == 0 {
             return;
         }
-        let known = self.stamps.last_mut().filter(|(stamp, _)| *stamp == read_at_us);
+        let known = self
+            .stamps
+            .last_mut()
+            .filter(|(stamp, _)| *stamp == read_at_us);
         if let Some((_, count)) = known {
             *count += 1;
         } else if self.stamps.len() < STAMPS_MAX {
             self.stamps.push((read_at_us, 1));
         } else {
-            observe(&mut self.delivery_seconds, elapsed_us(read_at_us, now_us), 1);
+            observe(
+                &mut self.delivery_seconds,
+                elapsed_us(read_at_us, now_us),
+                1,
+            );
         }
     }
 
     /// The sends of this turn have been ordered.
     pub(crate) fn deliveries_left(&mut self, now_us: u64) {
         for (stamp, count) in self.stamps.drain(..) {
-            observe(&mut self.delivery_seconds, elapsed_us(stamp, now_us), u64::from(count));
+            observe(
+                &mut self.delivery_seconds,
+                elapsed_us(stamp, now_us),
+                u64::from(count),
+            );
         }
     }
 
@@ -187,17 +207,32 @@ impl Tally {
     }
 
     pub(crate) fn connects(&self, protocol: &'static str) -> Vec<Labelled> {
-        let refused = self.refused.iter().map(|(reason, n)| (protocol, reason.name(), n));
-        let unheard = PLAIN_ENDINGS.iter().zip(self.unheard).map(|(name, n)| (protocol, *name, n));
+        let refused = self
+            .refused
+            .iter()
+            .map(|(reason, n)| (protocol, reason.name(), n));
+        let unheard = PLAIN_ENDINGS
+            .iter()
+            .zip(self.unheard)
+            .map(|(name, n)| (protocol, *name, n));
         let all = refused.chain(unheard.filter(|(_, _, n)| *n > 0));
-        std::iter::once((protocol, "accepted", self.accepted)).chain(all).collect()
+        std::iter::once((protocol, "accepted", self.accepted))
+            .chain(all)
+            .collect()
     }
 
     pub(crate) fn disconnects(&self, protocol: &'static str) -> Vec<Labelled> {
-        let reasons = self.disconnects.iter().map(|(reason, n)| (protocol, reason.name(), n));
+        let reasons = self
+            .disconnects
+            .iter()
+            .map(|(reason, n)| (protocol, reason.name(), n));
         let plain = PLAIN_ENDINGS.iter().zip(self.plain_disconnects);
         reasons
-            .chain(plain.map(|(name, n)| (protocol, *name, n)).filter(|(_, _, n)| *n > 0))
+            .chain(
+                plain
+                    .map(|(name, n)| (protocol, *name, n))
+                    .filter(|(_, _, n)| *n > 0),
+            )
             .collect()
     }
 

@@ -41,7 +41,13 @@ pub(crate) struct Wheel {
 impl Wheel {
     pub(crate) fn new(now: Millis) -> Wheel {
         let next = now.0 / TICK_MS;
-        Wheel { slots: vec![Vec::new(); SLOTS], filled: [0; SLOTS / 64], next, swept: 0, len: 0 }
+        Wheel {
+            slots: vec![Vec::new(); SLOTS],
+            filled: [0; SLOTS / 64],
+            next,
+            swept: 0,
+            len: 0,
+        }
     }
 
     /// The tick at which a timer for `deadline` is swept: never before the deadline, unless that lies beyond
@@ -78,7 +84,11 @@ impl Wheel {
             let waiting = &mut self.slots[slot];
             let take = (waiting.len() - self.swept).min(budget - due.len());
             let tick = self.next as Tick;
-            due.extend(waiting[self.swept..][..take].iter().map(|&entry| (tick, entry)));
+            due.extend(
+                waiting[self.swept..][..take]
+                    .iter()
+                    .map(|&entry| (tick, entry)),
+            );
             self.swept += take;
             if self.swept < waiting.len() {
                 return true;
@@ -105,7 +115,9 @@ impl Wheel {
         let start = self.next as usize % SLOTS;
         let filled = |slot: usize| self.filled[slot / 64] & (1 << (slot % 64)) != 0;
         let ahead = (0..SLOTS).find(|ahead| filled((start + ahead) % SLOTS));
-        ahead.map_or(Millis::NEVER, |ahead| Millis((self.next + ahead as u64) * TICK_MS))
+        ahead.map_or(Millis::NEVER, |ahead| {
+            Millis((self.next + ahead as u64) * TICK_MS)
+        })
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -119,7 +131,10 @@ mod tests {
     use super::*;
 
     fn entry(index: u32) -> Entry {
-        Entry { index, generation: 0 }
+        Entry {
+            index,
+            generation: 0,
+        }
     }
 
     fn sweep(wheel: &mut Wheel, now: u64) -> Vec<u32> {
@@ -179,7 +194,10 @@ mod tests {
             assert!(due.len() > before);
         }
         due.sort_by_key(|(_, entry)| entry.index);
-        assert_eq!(due.iter().map(|(_, e)| e.index).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+        assert_eq!(
+            due.iter().map(|(_, e)| e.index).collect::<Vec<_>>(),
+            (0..100).collect::<Vec<_>>()
+        );
         assert!(rounds >= 100 / 7);
         assert_eq!(wheel.len, 0);
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
+use tidegate_codec::mqtt::connect::Connect;
 use tidegate_codec::mqtt::connection::ServerConnection;
 use tidegate_codec::{Millis, ReasonCode};
 use tidegate_shard_router::mailbox::Mailboxes;
@@ -20,7 +21,7 @@ use tidegate_shard_router::shard::Step;
 use tidegate_shard_router::{ConnectionId, Doorbell, Placement, ShardId};
 
 use super::clock::millis;
-use super::connection::State;
+use super::connection::{mark, State};
 use super::decode::Core;
 use super::driver::{Driver, Event, Receive, Wait};
 use super::hand_over::{HandOver, IdSource};
@@ -32,8 +33,8 @@ use crate::auth::Policy;
 /// Envelopes one turn takes from the mailbox.
 const ENVELOPES_MAX: usize = 256;
 
-/// Connections whose remainder one turn decodes.
-const RESUMED_MAX: usize = 64;
+/// Visits to connections whose remainder one turn decodes.
+const RESUMED_MAX: usize = 256;
 
 /// Timers one turn looks at.
 const TIMERS_MAX: usize = 4_096;
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Drain(Duration),
     /// End at once: another shard has died.
     Stop,
+    #[cfg(test)]
+    Panic,
 }
 
 pub(crate) const COMMAND_SLOTS: usize = 16;
@@ -108,13 +111,22 @@ enum Accepting {
     /// No slot is left: goes on when one is freed.
     AtLimit,
     /// No descriptor was left: goes on when one is freed, or at this time.
-    Starved { until_us: u64 },
+    Starved {
+        until_us: u64,
+    },
     Stopped,
 }
 
 impl<D: Driver> Worker<D> {
     pub(crate) fn new(driver: D, parts: Parts) -> Worker<D> {
-        let Parts { core, placement, policy, doorbell, hand_overs, commands } = parts;
+        let Parts {
+            core,
+            placement,
+            policy,
+            doorbell,
+            hand_overs,
+            commands,
+        } = parts;
         let now_us = driver.now_us();
         Worker {
             id: core.shard.id(),
@@ -163,9 +175,15 @@ impl<D: Driver> Worker<D> {
         busy |= self.sweep_timers();
         self.housekeep();
         self.touched = false;
-        let step = Step { envelopes_max: ENVELOPES_MAX };
+        let step = Step {
+            envelopes_max: ENVELOPES_MAX,
+        };
         let now = self.core.connections.now;
-        busy |= self.core.shard.step(now, step, &mut self.core.connections).busy;
+        busy |= self
+            .core
+            .shard
+            .step(now, step, &mut self.core.connections)
+            .busy;
         self.busy = busy;
         Ok(true)
     }
@@ -182,11 +200,15 @@ impl<D: Driver> Worker<D> {
         self.turn_started_us = now_us;
         self.core.connections.now_us = now_us;
         self.core.connections.now = millis(now_us);
+        self.core.connections.work = 0;
     }
 
     /// Sleeps only where nothing is left over and, after the bell was set, nothing has come in between.
     fn choose_wait(&mut self) -> Wait {
-        let look = Wait { timeout: Duration::ZERO, batch: false };
+        let look = Wait {
+            timeout: Duration::ZERO,
+            batch: false,
+        };
         let connections = &self.core.connections;
         let left_over = self.busy
             || self.touched
@@ -204,12 +226,18 @@ impl<D: Driver> Worker<D> {
         {
             return look;
         }
-        Wait { timeout: self.sleep_time(), batch: self.driver.batch_len() >= BATCH_FROM }
+        Wait {
+            timeout: self.sleep_time(),
+            batch: self.driver.batch_len() >= BATCH_FROM,
+        }
     }
 
     fn sleep_time(&self) -> Duration {
         let connections = &self.core.connections;
-        let next = connections.wheel.poll_timeout().min(self.core.shard.poll_timeout(connections.now));
+        let next = connections
+            .wheel
+            .poll_timeout()
+            .min(self.core.shard.poll_timeout(connections.now));
         let mut until_us = match next {
             Millis::NEVER => u64::MAX,
             Millis(ms) => ms.saturating_mul(1_000),
@@ -291,36 +319,48 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    fn after_received(
-        &mut self,
-        id: ConnectionId,
-        connect: Option<Box<tidegate_codec::mqtt::connect::Connect>>,
-    ) {
+    fn after_received(&mut self, id: ConnectionId, connect: Option<Box<Connect>>) {
         if let Some(connect) = connect {
             return self.place(id, connect);
         }
-        let Some(connection) = self.core.connections.slab.get(id) else { return };
-        if connection.state == State::AwaitConnect {
+        let Some(connection) = self.core.connections.slab.get(id) else {
+            return;
+        };
+        // While it waits for its turn to be decoded nothing may be armed: a CONNECT may be among what waits.
+        if connection.state == State::AwaitConnect && !connection.has(mark::RESUMED) {
             self.driver.receive(id, Receive::Once);
         }
     }
 
     /// Decodes what was kept of connections that may go on. `true`: more wait.
     fn resume_some(&mut self) -> bool {
-        use super::connection::mark;
         for _ in 0..RESUMED_MAX {
-            let Some(id) = self.core.connections.resumed.pop_front() else { return false };
+            if self.core.is_worked_out() {
+                break;
+            }
+            let Some(id) = self.core.connections.resumed.pop_front() else {
+                return false;
+            };
             let connections = &mut self.core.connections;
-            let Some(connection) = connections.slab.get_mut(id) else { continue };
+            let Some(connection) = connections.slab.get_mut(id) else {
+                continue;
+            };
             connection.clear(mark::RESUMED);
             if connection.is_paused() || !connection.is_open() {
                 continue;
             }
             // The client's silence was our doing.
             connection.codec.restart_keep_alive(connections.now);
-            self.core.decode_remainder(id);
-            let Some(connection) = self.core.connections.slab.get(id) else { continue };
-            if connection.has(mark::ENDED) && !connection.is_paused() && connection.is_open() {
+            let connect = self.core.decode_remainder(id);
+            self.after_received(id, connect);
+            let open = self
+                .core
+                .connections
+                .slab
+                .get(id)
+                .filter(|connection| connection.is_open());
+            if open.is_some_and(|connection| connection.has(mark::ENDED)) {
+                // Waits again where there is still something undecoded.
                 self.core.ended(id, None);
             }
             self.core.connections.mark_dirty(id);
@@ -334,7 +374,10 @@ impl<D: Driver> Worker<D> {
         let now = self.core.connections.now;
         let more = self.core.connections.wheel.sweep(now, TIMERS_MAX, &mut due);
         for (tick, entry) in due.drain(..) {
-            let id = ConnectionId { index: entry.index, generation: entry.generation };
+            let id = ConnectionId {
+                index: entry.index,
+                generation: entry.generation,
+            };
             self.timer_due(id, tick);
         }
         self.due = due;
@@ -344,7 +387,9 @@ impl<D: Driver> Worker<D> {
     fn timer_due(&mut self, id: ConnectionId, tick: Tick) {
         let connections = &mut self.core.connections;
         let now = connections.now;
-        let Some(connection) = connections.slab.get_mut(id) else { return };
+        let Some(connection) = connections.slab.get_mut(id) else {
+            return;
+        };
         if connection.wheel_due != tick {
             return;
         }
@@ -353,15 +398,13 @@ impl<D: Driver> Worker<D> {
             State::AwaitConnect | State::Connected if connection.is_paused() => {
                 connections.file_timer(id, now + PAUSED_TIMER_MS);
             }
-            State::AwaitConnect | State::Connected => {
-                match connection.codec.handle_timeout(now) {
-                    Ok(()) => {
-                        let deadline = connection.codec.poll_timeout();
-                        connections.file_timer(id, deadline);
-                    }
-                    Err(violation) => self.core.fail(id, &violation),
+            State::AwaitConnect | State::Connected => match connection.codec.handle_timeout(now) {
+                Ok(()) => {
+                    let deadline = connection.codec.poll_timeout();
+                    connections.file_timer(id, deadline);
                 }
-            }
+                Err(violation) => self.core.fail(id, &violation),
+            },
             // The last bytes have had their second.
             State::Flushing | State::Lingering => self.close(id),
             State::Closing => {}
@@ -391,6 +434,8 @@ impl<D: Driver> Worker<D> {
                 Command::Snapshot(reply) => drop(reply.try_send(self.snapshot())),
                 Command::Drain(within) => self.drain(within),
                 Command::Stop => self.drain(Duration::ZERO),
+                #[cfg(test)]
+                Command::Panic => panic!("told to"),
             }
         }
     }
@@ -406,7 +451,9 @@ impl<D: Driver> Worker<D> {
         self.drain_until_us = Some(connections.now_us + within.as_micros() as u64);
         let ids: Vec<_> = connections.slab.ids().collect();
         for id in ids {
-            let Some(connection) = connections.slab.get(id) else { continue };
+            let Some(connection) = connections.slab.get(id) else {
+                continue;
+            };
             let ending = Ending::Reason(ReasonCode::ServerShuttingDown);
             match connection.state {
                 State::Connected => {
@@ -426,7 +473,9 @@ impl<D: Driver> Worker<D> {
     }
 
     fn has_drained(&self) -> bool {
-        let Some(until_us) = self.drain_until_us else { return false };
+        let Some(until_us) = self.drain_until_us else {
+            return false;
+        };
         self.core.connections.slab.len() == 0 || self.turn_started_us >= until_us
     }
 

@@ -12,10 +12,10 @@ use tidegate_codec::mqtt::ProtocolVersion;
 use tidegate_codec::{Ack, Qos, ReasonCode};
 
 /// How long anything may take. Far above what it takes, because test machines are slow.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A plain CONNECT: clean start, no keep-alive, nothing special.
-pub fn options(version: ProtocolVersion, client_id: &str) -> ConnectOptions {
+pub(crate) fn options(version: ProtocolVersion, client_id: &str) -> ConnectOptions {
     ConnectOptions {
         version,
         client_id: client_id.to_owned(),
@@ -38,45 +38,68 @@ pub fn options(version: ProtocolVersion, client_id: &str) -> ConnectOptions {
 
 /// A PUBLISH that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publication {
-    pub topic: String,
-    pub payload: Vec<u8>,
-    pub qos: Qos,
-    pub retain: bool,
-    pub dup: bool,
-    pub packet_id: u16,
-    pub message_expiry_interval: Option<u32>,
-    pub subscription_ids: Vec<u32>,
+pub(crate) struct Publication {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+    pub(crate) dup: bool,
+    pub(crate) packet_id: u16,
+    pub(crate) message_expiry_interval: Option<u32>,
+    pub(crate) subscription_ids: Vec<u32>,
     /// Forwarded properties in wire form.
-    pub properties: Vec<u8>,
+    pub(crate) properties: Vec<u8>,
 }
 
 impl Publication {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.payload).expect("the payload is text")
     }
 }
 
 /// Anything the gateway can say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Packet {
-    ConnAck { session_present: bool, reason: ReasonCode },
+pub(crate) enum Packet {
+    ConnAck {
+        session_present: bool,
+        reason: ReasonCode,
+    },
     Publish(Publication),
-    PubAck { packet_id: u16, reason: ReasonCode },
-    PubRec { packet_id: u16, reason: ReasonCode },
-    PubRel { packet_id: u16, reason: ReasonCode },
-    PubComp { packet_id: u16, reason: ReasonCode },
-    SubAck { packet_id: u16, reasons: Vec<ReasonCode> },
-    UnsubAck { packet_id: u16, reasons: Vec<ReasonCode> },
+    PubAck {
+        packet_id: u16,
+        reason: ReasonCode,
+    },
+    PubRec {
+        packet_id: u16,
+        reason: ReasonCode,
+    },
+    PubRel {
+        packet_id: u16,
+        reason: ReasonCode,
+    },
+    PubComp {
+        packet_id: u16,
+        reason: ReasonCode,
+    },
+    SubAck {
+        packet_id: u16,
+        reasons: Vec<ReasonCode>,
+    },
+    UnsubAck {
+        packet_id: u16,
+        reasons: Vec<ReasonCode>,
+    },
     Pong,
-    Disconnect { reason: ReasonCode },
+    Disconnect {
+        reason: ReasonCode,
+    },
     /// The gateway closed the connection.
     Closed,
 }
 
 /// See the module. Verbs wait for their answer; what comes meanwhile is kept for later. The `send_` verbs do not
 /// wait. Methods that expect something panic with what came instead.
-pub struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     connection: ClientConnection,
     input: Vec<u8>,
@@ -88,7 +111,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn open(addr: SocketAddr, version: ProtocolVersion) -> Client {
+    pub(crate) fn open(addr: SocketAddr, version: ProtocolVersion) -> Client {
         let stream = TcpStream::connect(addr).expect("the gateway accepts");
         stream.set_nodelay(true).unwrap();
         Client {
@@ -105,17 +128,20 @@ impl Client {
     // Connecting.
 
     /// Says CONNECT and expects to be accepted.
-    pub fn connect(&mut self, options: &ConnectOptions) -> &ConnAck {
+    pub(crate) fn connect(&mut self, options: &ConnectOptions) -> &ConnAck {
         self.send_connect(options);
         match self.next() {
-            Packet::ConnAck { reason: ReasonCode::Success, .. } => {}
+            Packet::ConnAck {
+                reason: ReasonCode::Success,
+                ..
+            } => {}
             other => panic!("expected to be accepted, got {other:?}"),
         }
         self.connack()
     }
 
     /// Says CONNECT, expects to be refused, and the connection to be closed.
-    pub fn expect_refused(&mut self, options: &ConnectOptions) -> ReasonCode {
+    pub(crate) fn expect_refused(&mut self, options: &ConnectOptions) -> ReasonCode {
         self.send_connect(options);
         let reason = match self.next() {
             Packet::ConnAck { reason, .. } => reason,
@@ -126,48 +152,67 @@ impl Client {
     }
 
     /// What the last CONNACK said.
-    pub fn connack(&self) -> &ConnAck {
+    pub(crate) fn connack(&self) -> &ConnAck {
         self.connack.as_ref().expect("a CONNACK came")
     }
 
-    pub fn session_present(&self) -> bool {
+    pub(crate) fn session_present(&self) -> bool {
         self.connack().session_present
     }
 
-    pub fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.disconnect_with(ReasonCode::Success);
     }
 
-    pub fn disconnect_with(&mut self, reason: ReasonCode) {
+    pub(crate) fn disconnect_with(&mut self, reason: ReasonCode) {
         let mut bytes = Vec::new();
         self.connection.disconnect(reason, None, &mut bytes);
         self.send_raw(&bytes);
         self.expect_closed();
     }
 
+    /// Says goodbye and reads what is left until the end.
+    pub(crate) fn disconnect_after_reading(&mut self) {
+        let mut bytes = Vec::new();
+        self.connection
+            .disconnect(ReasonCode::Success, None, &mut bytes);
+        self.send_raw(&bytes);
+        while self.next() != Packet::Closed {}
+    }
+
     /// Vanishes without a word.
-    pub fn vanish(self) {
+    pub(crate) fn vanish(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Closes the sending half only.
-    pub fn finish_sending(&mut self) {
+    pub(crate) fn finish_sending(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     // Messages.
 
     /// Publishes and goes through the whole exchange of its QoS; the reason is that of PUBACK or PUBREC.
-    pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: Qos) -> ReasonCode {
+    pub(crate) fn publish(
+        &mut self,
+        topic: &str,
+        payload: impl AsRef<[u8]>,
+        qos: Qos,
+    ) -> ReasonCode {
         self.publish_with(topic, payload, qos, false, &[])
     }
 
-    pub fn publish_retained(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: Qos) -> ReasonCode {
+    pub(crate) fn publish_retained(
+        &mut self,
+        topic: &str,
+        payload: impl AsRef<[u8]>,
+        qos: Qos,
+    ) -> ReasonCode {
         self.publish_with(topic, payload, qos, true, &[])
     }
 
     /// `properties` in MQTT 5 wire form.
-    pub fn publish_with(
+    pub(crate) fn publish_with(
         &mut self,
         topic: &str,
         payload: impl AsRef<[u8]>,
@@ -191,11 +236,11 @@ impl Client {
     }
 
     /// Sends a PUBLISH and waits for nothing; the packet id is 0 for QoS 0.
-    pub fn send_publish(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: Qos) -> u16 {
+    pub(crate) fn send_publish(&mut self, topic: &str, payload: impl AsRef<[u8]>, qos: Qos) -> u16 {
         self.send_publish_with(topic, payload, qos, false, false, &[])
     }
 
-    pub fn send_publish_with(
+    pub(crate) fn send_publish_with(
         &mut self,
         topic: &str,
         payload: impl AsRef<[u8]>,
@@ -204,16 +249,21 @@ impl Client {
         dup: bool,
         properties: &[u8],
     ) -> u16 {
-        let id = if qos == Qos::AtMostOnce { 0 } else { self.next_packet_id() };
+        let id = if qos == Qos::AtMostOnce {
+            0
+        } else {
+            self.next_packet_id()
+        };
         let mut bytes = Vec::new();
         let payload = payload.as_ref();
-        self.connection.publish(topic, payload, qos, retain, dup, id, properties, &mut bytes);
+        self.connection
+            .publish(topic, payload, qos, retain, dup, id, properties, &mut bytes);
         self.send_raw(&bytes);
         id
     }
 
     /// The next message; it is acknowledged as its QoS demands, PUBREL and PUBCOMP included.
-    pub fn expect_publish(&mut self) -> Publication {
+    pub(crate) fn expect_publish(&mut self) -> Publication {
         let publication = self.take_publish();
         match publication.qos {
             Qos::AtMostOnce => {}
@@ -228,7 +278,7 @@ impl Client {
     }
 
     /// The next message, not acknowledged.
-    pub fn take_publish(&mut self) -> Publication {
+    pub(crate) fn take_publish(&mut self) -> Publication {
         match self.next_where(|packet| matches!(packet, Packet::Publish(_) | Packet::Closed)) {
             Packet::Publish(publication) => publication,
             other => panic!("expected a message, got {other:?}"),
@@ -236,50 +286,63 @@ impl Client {
     }
 
     /// Sends `answer` as acknowledgement.
-    pub fn send_ack(&mut self, ack: &Ack<'_>) {
+    pub(crate) fn send_ack(&mut self, ack: &Ack<'_>) {
         let mut bytes = Vec::new();
         self.connection.acknowledge(ack, &mut bytes);
         self.send_raw(&bytes);
     }
 
-    pub fn send_puback(&mut self, packet_id: u16) {
-        self.send_ack(&Ack::PubAck { packet_id, reason: ReasonCode::Success });
+    pub(crate) fn send_puback(&mut self, packet_id: u16) {
+        self.send_ack(&Ack::PubAck {
+            packet_id,
+            reason: ReasonCode::Success,
+        });
     }
 
-    pub fn send_pubrec(&mut self, packet_id: u16) {
-        self.send_ack(&Ack::PubRec { packet_id, reason: ReasonCode::Success, again: false });
+    pub(crate) fn send_pubrec(&mut self, packet_id: u16) {
+        self.send_ack(&Ack::PubRec {
+            packet_id,
+            reason: ReasonCode::Success,
+            again: false,
+        });
     }
 
-    pub fn send_pubrel(&mut self, packet_id: u16) {
-        self.send_ack(&Ack::PubRel { packet_id, reason: ReasonCode::Success });
+    pub(crate) fn send_pubrel(&mut self, packet_id: u16) {
+        self.send_ack(&Ack::PubRel {
+            packet_id,
+            reason: ReasonCode::Success,
+        });
     }
 
-    pub fn send_pubcomp(&mut self, packet_id: u16) {
-        self.send_ack(&Ack::PubComp { packet_id, reason: ReasonCode::Success });
+    pub(crate) fn send_pubcomp(&mut self, packet_id: u16) {
+        self.send_ack(&Ack::PubComp {
+            packet_id,
+            reason: ReasonCode::Success,
+        });
     }
 
-    pub fn expect_puback(&mut self, id: u16) -> ReasonCode {
+    pub(crate) fn expect_puback(&mut self, id: u16) -> ReasonCode {
         self.expect("PUBACK", |packet| match packet {
             Packet::PubAck { packet_id, reason } if *packet_id == id => Some(*reason),
             _ => None,
         })
     }
 
-    pub fn expect_pubrec(&mut self, id: u16) -> ReasonCode {
+    pub(crate) fn expect_pubrec(&mut self, id: u16) -> ReasonCode {
         self.expect("PUBREC", |packet| match packet {
             Packet::PubRec { packet_id, reason } if *packet_id == id => Some(*reason),
             _ => None,
         })
     }
 
-    pub fn expect_pubrel(&mut self, id: u16) -> ReasonCode {
+    pub(crate) fn expect_pubrel(&mut self, id: u16) -> ReasonCode {
         self.expect("PUBREL", |packet| match packet {
             Packet::PubRel { packet_id, reason } if *packet_id == id => Some(*reason),
             _ => None,
         })
     }
 
-    pub fn expect_pubcomp(&mut self, id: u16) -> ReasonCode {
+    pub(crate) fn expect_pubcomp(&mut self, id: u16) -> ReasonCode {
         self.expect("PUBCOMP", |packet| match packet {
             Packet::PubComp { packet_id, reason } if *packet_id == id => Some(*reason),
             _ => None,
@@ -289,15 +352,18 @@ impl Client {
     // Subscriptions.
 
     /// Subscribes to one filter and expects it to be granted.
-    pub fn subscribe(&mut self, filter: &str, qos: Qos) {
-        let options = SubscriptionOptions { maximum_qos: qos, ..Default::default() };
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: Qos) {
+        let options = SubscriptionOptions {
+            maximum_qos: qos,
+            ..Default::default()
+        };
         let reasons = self.subscribe_with(&[(filter, options)], None);
         assert_eq!(reasons.len(), 1);
         assert!(!reasons[0].is_error(), "{filter} was refused: {reasons:?}");
     }
 
     /// Subscribes and gives back what SUBACK said.
-    pub fn subscribe_with(
+    pub(crate) fn subscribe_with(
         &mut self,
         subscriptions: &[(&str, SubscriptionOptions)],
         subscription_id: Option<u32>,
@@ -309,20 +375,21 @@ impl Client {
         })
     }
 
-    pub fn send_subscribe(
+    pub(crate) fn send_subscribe(
         &mut self,
         subscriptions: &[(&str, SubscriptionOptions)],
         subscription_id: Option<u32>,
     ) -> u16 {
         let id = self.next_packet_id();
         let mut bytes = Vec::new();
-        self.connection.subscribe(id, subscriptions, subscription_id, &mut bytes);
+        self.connection
+            .subscribe(id, subscriptions, subscription_id, &mut bytes);
         self.send_raw(&bytes);
         id
     }
 
     /// Unsubscribes and gives back what UNSUBACK said (nothing before MQTT 5).
-    pub fn unsubscribe(&mut self, filters: &[&str]) -> Vec<ReasonCode> {
+    pub(crate) fn unsubscribe(&mut self, filters: &[&str]) -> Vec<ReasonCode> {
         let id = self.next_packet_id();
         let mut bytes = Vec::new();
         self.connection.unsubscribe(id, filters, &mut bytes);
@@ -336,7 +403,7 @@ impl Client {
     // Everything else.
 
     /// PINGREQ and its answer. What came before the answer is kept.
-    pub fn ping(&mut self) {
+    pub(crate) fn ping(&mut self) {
         let mut bytes = Vec::new();
         self.connection.ping(&mut bytes);
         self.send_raw(&bytes);
@@ -344,15 +411,16 @@ impl Client {
     }
 
     /// Nothing is kept and nothing comes for `time`. Prefer a message that must come afterwards.
-    pub fn expect_nothing_for(&mut self, time: Duration) {
+    pub(crate) fn expect_nothing_for(&mut self, time: Duration) {
         if let Some(packet) = self.try_next(time) {
             panic!("expected nothing, got {packet:?}");
         }
     }
 
     /// DISCONNECT (MQTT 5) with this reason, then the end.
-    pub fn expect_disconnect(&mut self, expected: ReasonCode) {
-        match self.next_where(|packet| matches!(packet, Packet::Disconnect { .. } | Packet::Closed)) {
+    pub(crate) fn expect_disconnect(&mut self, expected: ReasonCode) {
+        match self.next_where(|packet| matches!(packet, Packet::Disconnect { .. } | Packet::Closed))
+        {
             Packet::Disconnect { reason } => assert_eq!(reason, expected),
             other => panic!("expected DISCONNECT, got {other:?}"),
         }
@@ -360,7 +428,7 @@ impl Client {
     }
 
     /// The gateway closes the connection and says nothing more.
-    pub fn expect_closed(&mut self) {
+    pub(crate) fn expect_closed(&mut self) {
         match self.next() {
             Packet::Closed => {}
             other => panic!("expected the end of the connection, got {other:?}"),
@@ -368,12 +436,12 @@ impl Client {
     }
 
     /// Whatever comes next.
-    pub fn next(&mut self) -> Packet {
+    pub(crate) fn next(&mut self) -> Packet {
         self.try_next(PATIENCE).expect("nothing came")
     }
 
     /// Whatever comes next within `time`.
-    pub fn try_next(&mut self, time: Duration) -> Option<Packet> {
+    pub(crate) fn try_next(&mut self, time: Duration) -> Option<Packet> {
         match self.kept.pop_front() {
             Some(packet) => Some(packet),
             None => self.receive(Instant::now() + time),
@@ -381,7 +449,7 @@ impl Client {
     }
 
     /// The next packet that is wanted; others are kept in order.
-    pub fn next_where(&mut self, wanted: impl Fn(&Packet) -> bool) -> Packet {
+    pub(crate) fn next_where(&mut self, wanted: impl Fn(&Packet) -> bool) -> Packet {
         if let Some(at) = self.kept.iter().position(&wanted) {
             return self.kept.remove(at).unwrap();
         }
@@ -402,16 +470,18 @@ impl Client {
     }
 
     /// Bytes as they are, right or wrong.
-    pub fn send_raw(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("the gateway still listens");
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream
+            .write_all(bytes)
+            .expect("the gateway still listens");
     }
 
     /// The same where the gateway may have closed already.
-    pub fn try_send_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn try_send_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    pub fn send_connect(&mut self, options: &ConnectOptions) {
+    pub(crate) fn send_connect(&mut self, options: &ConnectOptions) {
         let mut bytes = Vec::new();
         self.connection.connect(options, &mut bytes);
         self.send_raw(&bytes);
@@ -419,19 +489,19 @@ impl Client {
 
     /// Lets the codec of this client write into `bytes` without sending, for stories about bytes that arrive in
     /// one piece or in many.
-    pub fn codec(&mut self) -> &mut ClientConnection {
+    pub(crate) fn codec(&mut self) -> &mut ClientConnection {
         &mut self.connection
     }
 
-    pub fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    pub fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()
     }
 
-    pub fn next_packet_id(&mut self) -> u16 {
+    pub(crate) fn next_packet_id(&mut self) -> u16 {
         self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
         self.last_packet_id
     }
@@ -465,7 +535,10 @@ impl Client {
 
     fn decode(&mut self) -> Option<Packet> {
         let mut input = &self.input[..];
-        let event = self.connection.handle_bytes(&mut input).expect("the gateway keeps the rules")?;
+        let event = self
+            .connection
+            .handle_bytes(&mut input)
+            .expect("the gateway keeps the rules")?;
         let packet = match event {
             ClientEvent::ConnAck(connack) => {
                 let packet = Packet::ConnAck {

@@ -16,26 +16,38 @@ use super::client::{options, Client, PATIENCE};
 
 /// How a gateway is laid out on its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    pub io: IoDriver,
-    pub shards: u16,
+pub(crate) struct Layout {
+    pub(crate) io: IoDriver,
+    pub(crate) shards: u16,
 }
 
 /// What every story is told in: alone, with a neighbour, with many, and on the other driver.
-pub const LAYOUTS: [Layout; 4] = [
-    Layout { io: IoDriver::Ring, shards: 1 },
-    Layout { io: IoDriver::Ring, shards: 2 },
-    Layout { io: IoDriver::Ring, shards: 8 },
-    Layout { io: IoDriver::Epoll, shards: 8 },
+pub(crate) const LAYOUTS: [Layout; 4] = [
+    Layout {
+        io: IoDriver::Ring,
+        shards: 1,
+    },
+    Layout {
+        io: IoDriver::Ring,
+        shards: 2,
+    },
+    Layout {
+        io: IoDriver::Ring,
+        shards: 8,
+    },
+    Layout {
+        io: IoDriver::Epoll,
+        shards: 8,
+    },
 ];
 
 /// Tells the story to a fresh gateway in every layout; each must end cleanly afterwards.
-pub fn for_every_layout(story: impl Fn(&Gateway)) {
+pub(crate) fn for_every_layout(story: impl Fn(&Gateway)) {
     for_every_layout_with(|_| {}, story);
 }
 
 /// The same with other settings than [`settings`] gives.
-pub fn for_every_layout_with(change: impl Fn(&mut NodeSettings), story: impl Fn(&Gateway)) {
+pub(crate) fn for_every_layout_with(change: impl Fn(&mut NodeSettings), story: impl Fn(&Gateway)) {
     for layout in LAYOUTS {
         let mut settings = settings(layout);
         change(&mut settings);
@@ -60,7 +72,7 @@ impl Drop for NamesLayoutOnPanic {
 }
 
 /// The contract's default limits, one MQTT listener on a free port, everyone welcome.
-pub fn settings(layout: Layout) -> NodeSettings {
+pub(crate) fn settings(layout: Layout) -> NodeSettings {
     NodeSettings {
         shards: layout.shards,
         cpus: Vec::new(),
@@ -73,7 +85,10 @@ pub fn settings(layout: Layout) -> NodeSettings {
             packet_bytes_max: 1 << 20,
             connect_bytes_max: 256 << 10,
             client_id_bytes_max: 256,
-            topic: TopicLimits { bytes_max: 1_024, levels_max: 32 },
+            topic: TopicLimits {
+                bytes_max: 1_024,
+                levels_max: 32,
+            },
             receive_maximum: 32,
             topic_alias_maximum: 16,
             keep_alive_max: 3_600,
@@ -96,115 +111,134 @@ pub fn settings(layout: Layout) -> NodeSettings {
 }
 
 /// A running gateway.
-pub struct Gateway {
+pub(crate) struct Gateway {
     node: Node,
-    pub addr: SocketAddr,
-    pub layout: Layout,
+    pub(crate) addr: SocketAddr,
+    pub(crate) layout: Layout,
     placement: Placement,
 }
 
 impl Gateway {
-    pub fn start(settings: NodeSettings) -> Gateway {
-        let layout = Layout { io: settings.io, shards: settings.shards };
+    pub(crate) fn start(settings: NodeSettings) -> Gateway {
+        let layout = Layout {
+            io: settings.io,
+            shards: settings.shards,
+        };
         let placement = Placement::new(settings.shards, settings.placement_seed);
         let node = Node::start(settings).expect("the gateway starts");
         let addr = node.listeners()[0].addr;
-        Gateway { node, addr, layout, placement }
+        Gateway {
+            node,
+            addr,
+            layout,
+            placement,
+        }
     }
 
     /// An MQTT 5 client with a clean start, connected.
-    pub fn client(&self, client_id: &str) -> Client {
+    pub(crate) fn client(&self, client_id: &str) -> Client {
         self.connect(options(ProtocolVersion::V5, client_id))
     }
 
     /// The same with MQTT 3.1.1.
-    pub fn client_v3(&self, client_id: &str) -> Client {
+    pub(crate) fn client_v3(&self, client_id: &str) -> Client {
         self.connect(options(ProtocolVersion::V3_1_1, client_id))
     }
 
     /// A client that says what it is told to, and is accepted.
-    pub fn connect(&self, options: ConnectOptions) -> Client {
+    pub(crate) fn connect(&self, options: ConnectOptions) -> Client {
         let mut client = self.open(options.version);
         client.connect(&options);
         client
     }
 
     /// A connection on which nothing has been said.
-    pub fn open(&self, version: ProtocolVersion) -> Client {
+    pub(crate) fn open(&self, version: ProtocolVersion) -> Client {
         Client::open(self.addr, version)
     }
 
     /// A client id that begins with `name` and lives on `shard`.
-    pub fn id_on(&self, shard: u16, name: &str) -> String {
+    pub(crate) fn id_on(&self, shard: u16, name: &str) -> String {
         (0..)
             .map(|n| format!("{name}-{n}"))
             .find(|id| self.placement.home_shard(InstanceId(0), id).0 == shard)
             .unwrap()
     }
 
-    pub fn home_of(&self, client_id: &str) -> u16 {
+    pub(crate) fn home_of(&self, client_id: &str) -> u16 {
         self.placement.home_shard(InstanceId(0), client_id).0
     }
 
     /// A topic that begins with `prefix` and is owned by `shard`.
-    pub fn topic_on(&self, shard: u16, prefix: &str) -> String {
+    pub(crate) fn topic_on(&self, shard: u16, prefix: &str) -> String {
         (0..)
             .map(|n| format!("{prefix}{n}/t"))
             .find(|topic| self.placement.slice_owner(InstanceId(0), topic).0 == shard)
             .unwrap()
     }
 
-    pub fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         &self.node
     }
 
     /// Of all shards; every one must answer.
-    pub fn snapshots(&self) -> Vec<ShardSnapshot> {
+    pub(crate) fn snapshots(&self) -> Vec<ShardSnapshot> {
         let snapshots = self.node.control().snapshots(PATIENCE);
-        assert_eq!(snapshots.len(), usize::from(self.layout.shards), "every shard answers");
+        assert_eq!(
+            snapshots.len(),
+            usize::from(self.layout.shards),
+            "every shard answers"
+        );
         snapshots
     }
 
     /// A number added up over all shards.
-    pub fn total(&self, number: impl Fn(&ShardSnapshot) -> u64) -> u64 {
+    pub(crate) fn total(&self, number: impl Fn(&ShardSnapshot) -> u64) -> u64 {
         self.snapshots().iter().map(number).sum()
     }
 
     /// Looks until `number`, added up over all shards, is `expected`.
-    pub fn await_total(&self, expected: u64, number: impl Fn(&ShardSnapshot) -> u64) {
+    pub(crate) fn await_total(&self, expected: u64, number: impl Fn(&ShardSnapshot) -> u64) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let total = self.total(&number);
             if total == expected {
                 return;
             }
-            assert!(Instant::now() < deadline, "expected {expected}, it stays at {total}");
+            assert!(
+                Instant::now() < deadline,
+                "expected {expected}, it stays at {total}"
+            );
             std::thread::yield_now();
         }
     }
 
     /// Disconnects counted under `reason`.
-    pub fn disconnects(&self, reason: &str) -> u64 {
+    pub(crate) fn disconnects(&self, reason: &str) -> u64 {
         self.total(|shard| labelled(&shard.disconnects_total, reason))
     }
 
     /// CONNECTs counted under `result`.
-    pub fn connects(&self, result: &str) -> u64 {
+    pub(crate) fn connects(&self, result: &str) -> u64 {
         self.total(|shard| labelled(&shard.connects_total, result))
     }
 
     /// Connections there are now.
-    pub fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.total(|shard| shard.connections.iter().map(|(_, _, count)| count).sum())
     }
 
     /// Drains it; every shard must end without complaint.
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         self.node.control().drain();
         self.node.join().expect("every shard ends well");
     }
 }
 
 fn labelled(counts: &[(&'static str, &'static str, u64)], label: &str) -> u64 {
-    counts.iter().filter(|(_, name, _)| *name == label).map(|(_, _, count)| count).sum()
+    counts
+        .iter()
+        .filter(|(_, name, _)| *name == label)
+        .map(|(_, _, count)| count)
+        .sum()
 }

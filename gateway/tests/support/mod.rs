@@ -23,15 +23,25 @@
 
 mod client;
 mod gateway;
+mod raw;
+mod story;
 
-pub use client::{options, Client, Packet, Publication, PATIENCE};
-pub use gateway::{
+pub(crate) use client::{options, Client, Packet, Publication, PATIENCE};
+pub(crate) use gateway::{
     for_every_layout, for_every_layout_with, settings, Gateway, Layout, LAYOUTS,
 };
-pub use tidegate::node::{IoDriver, NodeSettings};
-pub use tidegate_codec::mqtt::client::ConnectOptions;
-pub use tidegate_codec::mqtt::connect::Will;
-pub use tidegate_codec::mqtt::subscribe::{RetainHandling, SubscriptionOptions};
-pub use tidegate_codec::mqtt::ProtocolVersion::{self, V3_1, V3_1_1, V5};
-pub use tidegate_codec::Qos::{self, AtLeastOnce, AtMostOnce, ExactlyOnce};
-pub use tidegate_codec::{Message, ReasonCode};
+pub(crate) use raw::{
+    connect, connect_with, packet, properties, text, user_property, variable_integer, Raw, PINGREQ,
+    PINGRESP,
+};
+pub(crate) use story::{
+    at, at_once_in_every_layout, at_once_in_every_layout_with, in_one_layout, in_one_layout_with,
+    will,
+};
+pub(crate) use tidegate::node::{IoDriver, NodeSettings};
+pub(crate) use tidegate_codec::mqtt::client::ConnectOptions;
+pub(crate) use tidegate_codec::mqtt::connect::Will;
+pub(crate) use tidegate_codec::mqtt::subscribe::{RetainHandling, SubscriptionOptions};
+pub(crate) use tidegate_codec::mqtt::ProtocolVersion::{self, V3_1, V3_1_1, V5};
+pub(crate) use tidegate_codec::Qos::{self, AtLeastOnce, AtMostOnce, ExactlyOnce};
+pub(crate) use tidegate_codec::{Message, ReasonCode};

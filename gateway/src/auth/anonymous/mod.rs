@@ -32,7 +32,11 @@ mod tests {
     use super::*;
 
     fn verdict(allow_anonymous: bool, user_name: Option<&str>) -> Result<(), Refusal> {
-        let credentials = Credentials { client_id: "c", user_name, password: None };
+        let credentials = Credentials {
+            client_id: "c",
+            user_name,
+            password: None,
+        };
         authenticate(&Policy { allow_anonymous }, &credentials)
     }
 
@@ -44,8 +48,16 @@ mod tests {
 
     #[test]
     fn without_a_check_that_admits_everyone_is_refused() {
-        let refused = |reason| Err(Refusal { kind: "anonymous", reason });
+        let refused = |reason| {
+            Err(Refusal {
+                kind: "anonymous",
+                reason,
+            })
+        };
         assert_eq!(verdict(false, None), refused(ReasonCode::NotAuthorized));
-        assert_eq!(verdict(false, Some("user")), refused(ReasonCode::BadUserNameOrPassword));
+        assert_eq!(
+            verdict(false, Some("user")),
+            refused(ReasonCode::BadUserNameOrPassword)
+        );
     }
 }

@@ -82,14 +82,21 @@ pub(crate) struct EpollDriver {
 
 impl std::fmt::Debug for EpollDriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EpollDriver").field("calls", &self.calls).finish_non_exhaustive()
+        f.debug_struct("EpollDriver")
+            .field("calls", &self.calls)
+            .finish_non_exhaustive()
     }
 }
 
 impl EpollDriver {
     pub(crate) fn new(clock: Clock, bell: Arc<EventFd>) -> io::Result<EpollDriver> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(
+            &epoll,
+            &bell,
+            EventData::new_u64(BELL),
+            EventFlags::IN | EventFlags::ET,
+        )?;
         Ok(EpollDriver {
             epoll,
             clock,
@@ -111,7 +118,10 @@ impl EpollDriver {
 
     fn socket(&mut self, id: ConnectionId) -> &mut Socket {
         let socket = &mut self.sockets[id.index as usize];
-        assert!(socket.fd.is_some() && socket.generation == id.generation, "the loop knows its slots");
+        assert!(
+            socket.fd.is_some() && socket.generation == id.generation,
+            "the loop knows its slots"
+        );
         socket
     }
 
@@ -135,7 +145,13 @@ impl EpollDriver {
             LISTENER => self.accept_some((data & 0xff) as usize),
             SOCKET => {
                 let generation = (data >> 32) as u32 & 0xff_ffff;
-                self.socket_ready(ConnectionId { index: data as u32, generation }, flags);
+                self.socket_ready(
+                    ConnectionId {
+                        index: data as u32,
+                        generation,
+                    },
+                    flags,
+                );
             }
             _ => {}
         }
@@ -143,16 +159,23 @@ impl EpollDriver {
 
     fn accept_some(&mut self, index: usize) {
         for _ in 0..ACCEPTS_MAX {
-            let Some(listener) = self.listeners.get(index) else { return };
+            let Some(listener) = self.listeners.get(index) else {
+                return;
+            };
             if !self.accepting {
                 return;
             }
             self.calls.accept += 1;
             match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
-                Ok(socket) => self.ready.push_back(Event::Accepted { listener: index, socket }),
+                Ok(socket) => self.ready.push_back(Event::Accepted {
+                    listener: index,
+                    socket,
+                }),
                 Err(Errno::AGAIN) => return,
                 Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    self.ready.push_back(Event::AcceptStalled { error: errno.into() });
+                    self.ready.push_back(Event::AcceptStalled {
+                        error: errno.into(),
+                    });
                     return;
                 }
                 // Of a connection that died in the backlog.
@@ -178,7 +201,9 @@ impl EpollDriver {
     /// A send that waited for room goes on.
     fn fly_on(&mut self, id: ConnectionId) {
         let socket = self.socket(id);
-        let Some(mut queue) = socket.flight.take() else { return };
+        let Some(mut queue) = socket.flight.take() else {
+            return;
+        };
         let result = self.send_some(id, &mut queue);
         let socket = self.socket(id);
         match result {
@@ -209,7 +234,8 @@ impl EpollDriver {
                 }
                 None => {
                     self.calls.send_gathered += 1;
-                    let slices: Vec<_> = queue.slices().take(SLICES_MAX).map(IoSlice::new).collect();
+                    let slices: Vec<_> =
+                        queue.slices().take(SLICES_MAX).map(IoSlice::new).collect();
                     let mut control = SendAncillaryBuffer::default();
                     rustix::net::sendmsg(fd, &slices, &mut control, flags)
                 }
@@ -250,7 +276,13 @@ impl EpollDriver {
                 if how == Receive::Once {
                     socket.wanted = None;
                 }
-                Some(Event::Received { id, received: Received { buffer: 0, len: len as u32 } })
+                Some(Event::Received {
+                    id,
+                    received: Received {
+                        buffer: 0,
+                        len: len as u32,
+                    },
+                })
             }
             Err(Errno::AGAIN) => {
                 socket.readable = false;
@@ -259,7 +291,10 @@ impl EpollDriver {
             Err(Errno::INTR) => None,
             Err(errno) => {
                 socket.wanted = None;
-                Some(Event::Ended { id, error: Some(errno.into()) })
+                Some(Event::Ended {
+                    id,
+                    error: Some(errno.into()),
+                })
             }
         };
         self.list_if_readable(id);
@@ -314,18 +349,26 @@ impl Driver for EpollDriver {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         self.calls.control += 1;
         let added = epoll::add(&self.epoll, &socket, EventData::new_u64(data), flags);
-        self.sockets[index] =
-            Socket { fd: Some(socket), generation: id.generation, ..Socket::default() };
+        self.sockets[index] = Socket {
+            fd: Some(socket),
+            generation: id.generation,
+            ..Socket::default()
+        };
         if let Err(errno) = added {
             // The host's limit of watches: this connection would never be heard.
-            self.ready.push_back(Event::Ended { id, error: Some(errno.into()) });
+            self.ready.push_back(Event::Ended {
+                id,
+                error: Some(errno.into()),
+            });
         }
     }
 
     fn release(&mut self, id: ConnectionId) -> OwnedFd {
         let socket = self.socket(id);
         assert!(socket.flight.is_none(), "nothing is under way");
-        let fd = std::mem::take(socket).fd.expect("a known socket has a descriptor");
+        let fd = std::mem::take(socket)
+            .fd
+            .expect("a known socket has a descriptor");
         self.calls.control += 1;
         // Its next home registers it anew; one that was never added needs no removing.
         let _ = epoll::delete(&self.epoll, &fd);
@@ -342,7 +385,10 @@ impl Driver for EpollDriver {
     }
 
     fn send(&mut self, id: ConnectionId, mut queue: Box<OutQueue>) -> SendOrder {
-        assert!(self.socket(id).flight.is_none(), "one send a connection is under way");
+        assert!(
+            self.socket(id).flight.is_none(),
+            "one send a connection is under way"
+        );
         match self.send_some(id, &mut queue) {
             Err(error) => SendOrder::Failed(error, queue),
             Ok(_) if queue.is_empty() => SendOrder::Done(queue),
@@ -377,7 +423,10 @@ impl Driver for EpollDriver {
 
     fn peer_addr(&self, id: ConnectionId) -> Option<SocketAddr> {
         let socket = self.sockets.get(id.index as usize)?;
-        let fd = socket.fd.as_ref().filter(|_| socket.generation == id.generation)?;
+        let fd = socket
+            .fd
+            .as_ref()
+            .filter(|_| socket.generation == id.generation)?;
         rustix::net::getpeername(fd).ok()??.try_into().ok()
     }
 
@@ -386,7 +435,11 @@ impl Driver for EpollDriver {
         self.events_next = 0;
         self.receives_left = EVENTS_MAX;
         let waiting = !self.ready.is_empty() || !self.readable.is_empty();
-        let timeout = if waiting { Duration::ZERO } else { wait.timeout };
+        let timeout = if waiting {
+            Duration::ZERO
+        } else {
+            wait.timeout
+        };
         // epoll counts milliseconds: rounded up, or the last one would be spent spinning.
         let timeout = Duration::from_millis(timeout.as_micros().div_ceil(1_000) as u64);
         let timespec = Timespec::try_from(timeout).expect("a sleep is short");
@@ -438,8 +491,15 @@ impl Driver for EpollDriver {
     fn stuck_sends(&self, before_us: u64) -> Vec<ConnectionId> {
         let mut stuck = Vec::new();
         for (socket, index) in self.sockets.iter().zip(0u32..) {
-            if socket.flight.as_ref().is_some_and(|queue| queue.progress_at_us < before_us) {
-                stuck.push(ConnectionId { index, generation: socket.generation });
+            if socket
+                .flight
+                .as_ref()
+                .is_some_and(|queue| queue.progress_at_us < before_us)
+            {
+                stuck.push(ConnectionId {
+                    index,
+                    generation: socket.generation,
+                });
             }
         }
         stuck
@@ -450,7 +510,10 @@ impl Driver for EpollDriver {
     }
 
     fn memory_bytes(&self) -> u64 {
-        let queues = self.sockets.iter().filter_map(|socket| socket.flight.as_ref());
+        let queues = self
+            .sockets
+            .iter()
+            .filter_map(|socket| socket.flight.as_ref());
         let queues: usize = queues.map(|queue| queue.memory_bytes()).sum();
         (self.sockets.capacity() * size_of::<Socket>() + queues + self.buffer.len()) as u64
     }

@@ -21,9 +21,9 @@ use tidegate_shard_router::ConnectionId;
 use super::out_queue::OutQueue;
 
 pub(crate) mod epoll;
-mod flights;
 pub(crate) mod ring;
-mod ring_buffers;
+#[cfg(test)]
+mod tests;
 
 /// Events one [`Driver::wait`] may bring at most: the bound of a turn's socket work. What is left stays with the
 /// kernel and comes with the next turn.
@@ -54,18 +54,39 @@ pub(crate) struct Wait {
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Accepted { listener: usize, socket: OwnedFd },
+    Accepted {
+        listener: usize,
+        socket: OwnedFd,
+    },
     /// The listener stopped for want of descriptors or memory, until [`Driver::resume_accepting`].
-    AcceptStalled { error: io::Error },
+    AcceptStalled {
+        error: io::Error,
+    },
     /// Bytes of a connection: [`Driver::bytes`] shows them, [`Driver::recycle`] gives the buffer back.
-    Received { id: ConnectionId, received: Received },
+    Received {
+        id: ConnectionId,
+        received: Received,
+    },
     /// The peer has closed its half, or reading failed. Nothing more arrives.
-    Ended { id: ConnectionId, error: Option<io::Error> },
+    Ended {
+        id: ConnectionId,
+        error: Option<io::Error>,
+    },
     /// Part or all of the queue has left.
-    Sent { id: ConnectionId, bytes: usize, queue: Box<OutQueue> },
-    SendFailed { id: ConnectionId, error: io::Error, queue: Box<OutQueue> },
+    Sent {
+        id: ConnectionId,
+        bytes: usize,
+        queue: Box<OutQueue>,
+    },
+    SendFailed {
+        id: ConnectionId,
+        error: io::Error,
+        queue: Box<OutQueue>,
+    },
     /// The descriptor is closed, the slot is free.
-    Closed { id: ConnectionId },
+    Closed {
+        id: ConnectionId,
+    },
 }
 
 /// A handle to received bytes; valid until it is recycled.

@@ -29,7 +29,9 @@ struct Gather {
 
 impl std::fmt::Debug for Gather {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gather").field("slices", &self.header.msg_iovlen).finish_non_exhaustive()
+        f.debug_struct("Gather")
+            .field("slices", &self.header.msg_iovlen)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,6 +46,8 @@ pub(super) enum Payload {
 pub(super) struct Flights {
     slots: Vec<Option<Flight>>,
     free: Vec<u32>,
+    // Boxed on purpose: what the kernel reads must not move.
+    #[allow(clippy::vec_box)]
     gathers: Vec<Box<Gather>>,
 }
 
@@ -53,7 +57,11 @@ impl Flights {
     }
 
     pub(super) fn start(&mut self, id: ConnectionId, queue: Box<OutQueue>) -> u32 {
-        let flight = Some(Flight { id, queue, message: None });
+        let flight = Some(Flight {
+            id,
+            queue,
+            message: None,
+        });
         match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = flight;
@@ -68,18 +76,27 @@ impl Flights {
 
     /// The unsent bytes of a flight, as one send takes them.
     pub(super) fn payload(&mut self, slot: u32) -> Payload {
-        let flight = self.slots[slot as usize].as_mut().expect("a flight is described before it lands");
+        let flight = self.slots[slot as usize]
+            .as_mut()
+            .expect("a flight is described before it lands");
         if let Some(bytes) = flight.queue.as_single() {
             let len = bytes.len().min(i32::MAX as usize) as u32;
-            return Payload::Single { bytes: bytes.as_ptr(), len };
+            return Payload::Single {
+                bytes: bytes.as_ptr(),
+                len,
+            };
         }
         let gathers = &mut self.gathers;
-        let gather = flight.message.get_or_insert_with(|| gathers.pop().unwrap_or_else(Gather::empty));
+        let gather = flight
+            .message
+            .get_or_insert_with(|| gathers.pop().unwrap_or_else(Gather::empty));
         Payload::Gathered(gather.describe(&flight.queue))
     }
 
     pub(super) fn land(&mut self, slot: u32) -> Flight {
-        let mut flight = self.slots[slot as usize].take().expect("a flight lands once");
+        let mut flight = self.slots[slot as usize]
+            .take()
+            .expect("a flight lands once");
         self.free.push(slot);
         if let Some(gather) = flight.message.take() {
             if self.gathers.len() < POOLED_MAX {
@@ -104,10 +121,16 @@ impl Flights {
 
 impl Gather {
     fn empty() -> Box<Gather> {
-        let slice = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let slice = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
         // SAFETY: a message header is plain data, for which zero means "nothing given".
         let header = unsafe { std::mem::zeroed() };
-        Box::new(Gather { header, slices: [slice; SLICES_MAX] })
+        Box::new(Gather {
+            header,
+            slices: [slice; SLICES_MAX],
+        })
     }
 
     fn describe(&mut self, queue: &OutQueue) -> *const libc::msghdr {

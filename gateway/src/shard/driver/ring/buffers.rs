@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 use io_uring::IoUring;
 
-use super::{Received, RECEIVE_BYTES};
+use crate::shard::driver::{Received, RECEIVE_BYTES};
 
 /// Buffers a shard; a power of two. With 4 KiB each they fill 2 MiB, twice what one turn may take.
 const BUFFERS: u16 = 512;
@@ -41,7 +41,8 @@ impl BufferRing {
         // SAFETY: the entries are page aligned, zeroed, `BUFFERS` long, and are freed only when the ring is gone
         // or nothing of it is under way any more.
         unsafe {
-            ring.submitter().register_buf_ring_with_flags(address, BUFFERS, GROUP, 0)?;
+            ring.submitter()
+                .register_buf_ring_with_flags(address, BUFFERS, GROUP, 0)?;
         }
         for buffer in 0..BUFFERS {
             buffers.publish(buffer);
@@ -52,11 +53,17 @@ impl BufferRing {
     /// What the kernel wrote into a buffer that a completion named.
     pub(super) fn bytes(&self, received: &Received) -> &[u8] {
         let len = received.len as usize;
-        assert!(received.buffer < BUFFERS && len <= RECEIVE_BYTES, "the kernel names our buffers");
+        assert!(
+            received.buffer < BUFFERS && len <= RECEIVE_BYTES,
+            "the kernel names our buffers"
+        );
         // SAFETY: in bounds by the line above; the memory was zeroed, so it is initialised; the kernel does not
         // write to it before it is published again, which takes the handle.
         unsafe {
-            let start = self.memory.as_ptr().add(usize::from(received.buffer) * RECEIVE_BYTES);
+            let start = self
+                .memory
+                .as_ptr()
+                .add(usize::from(received.buffer) * RECEIVE_BYTES);
             std::slice::from_raw_parts(start, len)
         }
     }
@@ -73,7 +80,11 @@ impl BufferRing {
         // slots as buffers, so this slot's last entry was consumed before its buffer came back.
         unsafe {
             let entry = &mut *self.entries.as_ptr().add(slot);
-            entry.set_addr(self.memory.as_ptr().add(usize::from(buffer) * RECEIVE_BYTES) as u64);
+            entry.set_addr(
+                self.memory
+                    .as_ptr()
+                    .add(usize::from(buffer) * RECEIVE_BYTES) as u64,
+            );
             entry.set_len(RECEIVE_BYTES as u32);
             entry.set_bid(buffer);
         }
