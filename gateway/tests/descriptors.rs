@@ -19,20 +19,16 @@ fn accepting_pauses_without_descriptors_and_goes_on_when_one_is_free() {
         .into_iter()
         .filter(|layout| layout.shards <= 2 || layout.io == IoDriver::Epoll)
     {
-        let gateway = Gateway::start(settings(layout));
+        let needed = descriptors_of_a_gateway(layout);
         let mut waiting: Vec<TcpStream> = (0..30)
             .map(|_| rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap())
             .map(TcpStream::from)
             .collect();
+        // Before the start, because io_uring takes the limit when it is told to accept.
         let before = getrlimit(Resource::Nofile);
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(highest_descriptor() + 11),
-                ..before
-            },
-        )
-        .unwrap();
+        let current = Some(limit_with_free(needed + 10));
+        setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+        let gateway = Gateway::start(settings(layout));
         for stream in &mut waiting {
             rustix::net::connect(&*stream, &gateway.addr).unwrap();
             stream.write_all(&CONNECT).unwrap();
@@ -61,10 +57,24 @@ fn accepting_pauses_without_descriptors_and_goes_on_when_one_is_free() {
     }
 }
 
-fn highest_descriptor() -> u64 {
+fn descriptors_of_a_gateway(layout: Layout) -> u64 {
+    let without = descriptors().count();
+    let gateway = Gateway::start(settings(layout));
+    let with = descriptors().count();
+    gateway.end();
+    (with - without) as u64
+}
+
+/// The limit below which `free` numbers are not taken.
+fn limit_with_free(free: u64) -> u64 {
+    let taken: Vec<u64> = descriptors().collect();
+    let below = |limit: u64| taken.iter().filter(|number| **number < limit).count() as u64;
+    (0..).find(|limit| limit - below(*limit) == free).unwrap()
+}
+
+fn descriptors() -> impl Iterator<Item = u64> {
     let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
-    let numbers = descriptors.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    numbers.max().unwrap()
+    descriptors.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// Moves those that have their CONNACK from `waiting` to `let_in` until there are enough.

@@ -30,6 +30,18 @@ fn the_files_on_the_path_of_a_publish_exist() {
 }
 
 #[test]
+fn every_source_file_a_document_names_exists() {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "loadtest/README.md"] {
+        let text = fs::read_to_string(root().join(document)).expect(document);
+        for name in text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
+            let there = root().join(name).is_file() || root().join("loadtest").join(name).is_file();
+            // A bare name speaks of a neighbour of the file named before it.
+            assert!(there || !name.contains('/'), "{document} names {name}, which is not there");
+        }
+    }
+}
+
+#[test]
 fn the_path_of_a_publish_goes_down_the_rooms_and_up_again() {
     let mut rooms: Vec<_> = publish_path().iter().map(|file| room(file).to_owned()).collect();
     rooms.dedup();

@@ -71,7 +71,11 @@ impl Lanes {
 
     /// Envelopes in the longest of these queues.
     pub(crate) fn overflow_longest(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.overflow.len()).max().unwrap_or(0)
+        self.lanes
+            .iter()
+            .map(|lane| lane.overflow.len())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Messages of which a copy waits.
@@ -242,7 +246,10 @@ impl Credits {
 
     /// Credits in use, over all destinations.
     pub(crate) fn out(&self) -> u64 {
-        self.available.iter().map(|&available| u64::from(self.granted - available)).sum()
+        self.available
+            .iter()
+            .map(|&available| u64::from(self.granted - available))
+            .sum()
     }
 
     pub(crate) fn is_exhausted(&self) -> bool {

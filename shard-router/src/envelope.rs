@@ -80,6 +80,14 @@ impl Answers {
     }
 }
 
+/// How much of a replay a session takes at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub messages: usize,
+    /// A piece ends behind the message that reaches it.
+    pub bytes: u64,
+}
+
 /// A question for a slice owner: retained messages that match, from a place on.
 #[derive(Clone, Debug)]
 pub struct RetainedQuery {
@@ -87,6 +95,7 @@ pub struct RetainedQuery {
     pub filter: Box<str>,
     /// Topics up to and including this one were answered before.
     pub after: Option<Box<str>>,
+    pub room: Room,
     /// Who asks; comes back with the answer.
     pub session: SessionId,
 }

@@ -8,10 +8,9 @@ use std::ops::Bound;
 
 use tidegate_codec::{topic, Message, Millis};
 
+use crate::envelope::Room;
 use crate::key::InstanceId;
 
-/// Messages in one piece of a replay.
-const PIECE_MESSAGES: usize = 64;
 /// Topics looked at for one piece; a filter that matches little must not hold the shard.
 const PIECE_TOPICS: usize = 2_048;
 
@@ -85,8 +84,10 @@ impl Retained {
         instance: InstanceId,
         filter: &str,
         after: Option<&str>,
+        room: Room,
     ) -> (Vec<Message>, Option<Box<str>>) {
         let mut found = Vec::new();
+        let mut bytes = 0;
         let mut expired = Vec::new();
         let mut next = None;
         let prefix = literal_prefix(filter);
@@ -99,12 +100,15 @@ impl Retained {
             behind.take_while(|((of, topic), _)| *of == instance && topic.starts_with(prefix));
         for (looked_at, ((_, name), message)) in in_reach.enumerate() {
             if topic::matches(filter, name) {
-                match message.expired(now) {
-                    true => expired.push(name.clone()),
-                    false => found.push(message.clone()),
+                if message.expired(now) {
+                    expired.push(name.clone());
+                } else {
+                    bytes += message.size() as u64;
+                    found.push(message.clone());
                 }
             }
-            if found.len() == PIECE_MESSAGES || looked_at + 1 == PIECE_TOPICS {
+            let full = found.len() >= room.messages || bytes >= room.bytes;
+            if full || looked_at + 1 == PIECE_TOPICS {
                 next = Some(name.clone());
                 break;
             }
@@ -139,6 +143,10 @@ mod tests {
 
     const HERE: InstanceId = InstanceId(0);
     const NOW: Millis = Millis(0);
+    const ROOM: Room = Room {
+        messages: 64,
+        bytes: 1 << 20,
+    };
 
     fn retained(topics: &[&str]) -> Retained {
         let mut retained = Retained::new(1_000, 1 << 20);
@@ -153,7 +161,7 @@ mod tests {
         let mut all = Vec::new();
         let mut after: Option<Box<str>> = None;
         loop {
-            let (messages, next) = retained.piece(NOW, HERE, filter, after.as_deref());
+            let (messages, next) = retained.piece(NOW, HERE, filter, after.as_deref(), ROOM);
             all.extend(messages.iter().map(|message| message.topic().to_owned()));
             match next {
                 Some(_) => after = next,
@@ -183,7 +191,12 @@ mod tests {
     fn pieces_are_bounded_and_nothing_is_lost_between_them() {
         let topics: Vec<_> = (0..300).map(|i| format!("t/{i:03}")).collect();
         let mut kept = retained(&topics.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(kept.piece(NOW, HERE, "t/+", None).0.len(), PIECE_MESSAGES);
+        assert_eq!(
+            kept.piece(NOW, HERE, "t/+", None, ROOM).0.len(),
+            ROOM.messages
+        );
+        let narrow = Room { bytes: 1, ..ROOM };
+        assert_eq!(kept.piece(NOW, HERE, "t/+", None, narrow).0.len(), 1);
         assert_eq!(replay(&mut kept, "t/+"), topics);
     }
 
@@ -206,8 +219,8 @@ mod tests {
         let message =
             Message::new("a", &[], b"x", Qos::AtMostOnce, true).with_expiry(Millis(1_000));
         kept.keep(HERE, &message);
-        assert_eq!(kept.piece(Millis(999), HERE, "a", None).0.len(), 1);
-        assert_eq!(kept.piece(Millis(1_000), HERE, "a", None).0.len(), 0);
+        assert_eq!(kept.piece(Millis(999), HERE, "a", None, ROOM).0.len(), 1);
+        assert_eq!(kept.piece(Millis(1_000), HERE, "a", None, ROOM).0.len(), 0);
         assert_eq!(kept.len(), 0);
     }
 }

@@ -257,6 +257,37 @@ fn a_replay_waits_for_a_slow_subscriber_and_loses_nothing() {
 }
 
 #[test]
+fn a_replay_pushes_nothing_out_of_a_short_queue() {
+    for (shards, queue_messages_max) in [(1, 1), (2, 3), (2, 65)] {
+        let config = ShardConfig {
+            queue_messages_max,
+            ..ShardConfig::default()
+        };
+        let mut world = World::with(shards, config, 1_024);
+        let publisher = world.connect("p");
+        for i in 0..200 {
+            world.retain(publisher, &format!("r/{i:03}/x"), &format!("{i:03}"));
+        }
+        let options = Options {
+            receive_maximum: Some(1),
+            ..Options::default()
+        };
+        let subscriber = world.connect_with("s", options);
+        world.subscribe(subscriber, "r/#", AtLeastOnce);
+        let mut got = 0;
+        for id in 1..=200 {
+            got += world.payloads(subscriber).len();
+            world.puback(subscriber, id);
+        }
+        assert_eq!(got, 200);
+        assert_eq!(
+            world.total(|c| c.dropped[DropReason::QueueFull as usize]),
+            0
+        );
+    }
+}
+
+#[test]
 fn point_to_point_needs_no_subscription_and_survives_an_absence() {
     for_shards(|mut world| {
         let publisher = world.connect("p");

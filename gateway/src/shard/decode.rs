@@ -209,7 +209,11 @@ impl Core {
             }
             Event::Subscribe(subscribe) => shard.subscribe(now, session, *subscribe, fx),
             Event::Unsubscribe(unsubscribe) => shard.unsubscribe(now, session, *unsubscribe, fx),
-            Event::Ping => {}
+            Event::Ping => {
+                if let Some(connection) = fx.slab.get_mut(id) {
+                    connection.set(mark::PONG);
+                }
+            }
             Event::Disconnect {
                 reason,
                 session_expiry_interval,

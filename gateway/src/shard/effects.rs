@@ -47,6 +47,10 @@ pub(crate) struct Connections {
     pub(crate) work: u32,
     /// To settle at the end of the turn; a connection stands in it once.
     pub(crate) dirty: Vec<ConnectionId>,
+    /// Answers to pings that wait for company: see `settle`. A connection stands in it once.
+    pub(crate) unhurried: Vec<ConnectionId>,
+    /// When the oldest of them began to wait.
+    pub(crate) unhurried_since_us: u64,
     /// Whose remainder is to be decoded; a connection stands in it once.
     pub(crate) resumed: VecDeque<ConnectionId>,
     /// To be given up as soon as the mind can be told.
@@ -74,6 +78,8 @@ impl Connections {
             now_us,
             work: 0,
             dirty: Vec::new(),
+            unhurried: Vec::new(),
+            unhurried_since_us: 0,
             resumed: VecDeque::new(),
             doomed: Vec::new(),
             notices: Vec::new(),

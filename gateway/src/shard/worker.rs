@@ -25,6 +25,7 @@ use super::connection::{mark, State};
 use super::decode::Core;
 use super::driver::{Driver, Event, Receive, Wait};
 use super::hand_over::{HandOver, IdSource};
+use super::settle::UNHURRIED_US;
 use super::snapshot::ShardSnapshot;
 use super::tally::Ending;
 use super::timers::{Entry, Tick};
@@ -247,6 +248,10 @@ impl<D: Driver> Worker<D> {
         }
         if let Some(drain) = self.drain_until_us {
             until_us = until_us.min(drain);
+        }
+        if !connections.unhurried.is_empty() {
+            // Twice the time: where pings keep coming, one of them takes the others along without a wake-up more.
+            until_us = until_us.min(connections.unhurried_since_us + 2 * UNHURRIED_US);
         }
         if self.driver.sends_under_way() > 0 {
             until_us = until_us.min(self.stuck_checked_us + STUCK_CHECK_US);

@@ -52,10 +52,16 @@ impl Shard {
             overflow_longest: self.lanes.overflow_longest(),
             credits_out: self.credits.out(),
             credits_exhausted: self.credits.is_exhausted(),
-            queue_longest: longest(|session| session.outgoing.as_ref().map_or(0, |o| o.queue.len())),
-            window_longest: longest(|session| session.outgoing.as_ref().map_or(0, |o| o.inflight.len())),
+            queue_longest: longest(|session| {
+                session.outgoing.as_ref().map_or(0, |o| o.queue.len())
+            }),
+            window_longest: longest(|session| {
+                session.outgoing.as_ref().map_or(0, |o| o.inflight.len())
+            }),
             ack_ring_longest: longest(|session| session.owed.as_ref().map_or(0, |ring| ring.len())),
-            incoming_longest: longest(|session| session.incoming.as_ref().map_or(0, |ids| ids.len())),
+            incoming_longest: longest(|session| {
+                session.incoming.as_ref().map_or(0, |ids| ids.len())
+            }),
         }
     }
 }

@@ -5,15 +5,16 @@ use tidegate_codec::mqtt::subscribe::SubscriptionOptions;
 use tidegate_codec::{Message, Millis};
 
 use super::Shard;
+use crate::config::ShardConfig;
 use crate::effects::Effects;
-use crate::envelope::{Envelope, RetainedPiece, RetainedQuery};
+use crate::envelope::{Envelope, RetainedPiece, RetainedQuery, Room};
 use crate::key::SessionId;
 use crate::session::outgoing::{Offer, Sending};
 use crate::session::Session;
 use crate::store_op::Commit;
 
-/// A replay goes on while fewer messages than this wait in the session's queue.
-const QUEUE_LOW: usize = 64;
+/// Messages in one piece of a replay, which goes on while fewer wait in the session's queue.
+const PIECE_MESSAGES: usize = 64;
 
 impl Shard {
     /// Lets a session's replay go on at the next turn, if it has one and may.
@@ -21,7 +22,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        let may_ask = may_ask(session);
+        let may_ask = may_ask(session, room(&self.config));
         if let (true, Some(replays)) = (may_ask, &mut session.replays) {
             if !std::mem::replace(&mut replays.listed, true) {
                 self.replaying.push_back(id);
@@ -53,7 +54,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        if !may_ask(session) {
+        let room = room(&self.config);
+        if !may_ask(session, room) {
             return;
         }
         let instance = session.client.instance;
@@ -76,6 +78,7 @@ impl Shard {
                 instance,
                 filter,
                 after,
+                room,
                 session: id,
             };
             self.lanes
@@ -84,7 +87,7 @@ impl Shard {
         }
         let (messages, next) = self
             .retained
-            .piece(now, instance, &filter, after.as_deref());
+            .piece(now, instance, &filter, after.as_deref(), room);
         self.take_piece(
             now,
             RetainedPiece {
@@ -102,11 +105,12 @@ impl Shard {
             instance,
             filter,
             after,
+            room,
             session,
         } = query;
         let (messages, next) = self
             .retained
-            .piece(now, instance, &filter, after.as_deref());
+            .piece(now, instance, &filter, after.as_deref(), room);
         RetainedPiece {
             session,
             messages,
@@ -182,17 +186,26 @@ impl Shard {
     }
 }
 
+/// What is asked for at a time. Half of what a queue holds: a piece and what waits before it never reach its
+/// bound, so that a replay pushes nothing out, not even of itself.
+fn room(config: &ShardConfig) -> Room {
+    let half = (config.queue_messages_max as usize / 2).max(1);
+    Room {
+        messages: half.min(PIECE_MESSAGES),
+        bytes: config.queue_bytes_max / 2,
+    }
+}
+
 /// There is something to ask, no question is out, and the session gets rid of what it has.
-fn may_ask(session: &Session) -> bool {
+fn may_ask(session: &Session, room: Room) -> bool {
     let asks = session
         .replays
         .as_ref()
         .is_some_and(|replays| !replays.asked);
-    let waiting = session
-        .outgoing
-        .as_ref()
-        .map_or(0, |outgoing| outgoing.queue.len());
-    asks && session.connection.is_some() && !session.blocked && waiting < QUEUE_LOW
+    let has_room = session.outgoing.as_ref().is_none_or(|outgoing| {
+        outgoing.queue.len() < room.messages && outgoing.queue.bytes() < room.bytes
+    });
+    asks && session.connection.is_some() && !session.blocked && has_room
 }
 
 /// RETAIN is set on what a new subscription gets, whatever Retain As Published says [MQTT-3.3.1-8].

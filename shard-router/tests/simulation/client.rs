@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 
 /// A message the client has not got rid of.
 #[derive(Clone, Copy, Debug)]
-struct Leaving {
+pub(crate) struct Leaving {
     packet_id: u16,
     letter: usize,
     qos: Qos,
@@ -24,12 +24,12 @@ pub(crate) struct Client {
     pub(crate) connection: Option<usize>,
     pub(crate) connected: bool,
     /// The ledger's session its own half belongs to.
-    session: Option<usize>,
+    pub(crate) session: Option<usize>,
     pub(crate) session_expiry: u32,
-    last_packet_id: u16,
-    outgoing: VecDeque<Leaving>,
+    pub(crate) last_packet_id: u16,
+    pub(crate) outgoing: VecDeque<Leaving>,
     /// QoS 2 packet ids of the server, from PUBLISH to PUBREL.
-    incoming: BTreeSet<u16>,
+    pub(crate) incoming: BTreeSet<u16>,
     /// Answers it has yet to send, in order.
     pub(crate) answers: VecDeque<Up>,
     /// The packet id of a SUBSCRIBE or UNSUBSCRIBE that is not answered.
@@ -48,7 +48,9 @@ impl Client {
             // Few ids, so that they are used again soon.
             self.last_packet_id = self.last_packet_id % 40 + 1;
             let id = self.last_packet_id;
-            if self.asking != Some(id) && self.outgoing.iter().all(|leaving| leaving.packet_id != id) {
+            if self.asking != Some(id)
+                && self.outgoing.iter().all(|leaving| leaving.packet_id != id)
+            {
                 return id;
             }
         }
@@ -56,11 +58,24 @@ impl Client {
 
     pub(crate) fn publish(&mut self, letter: usize, qos: Qos) -> Up {
         if qos == Qos::AtMostOnce {
-            return Up::Publish { letter, packet_id: 0, dup: false };
+            return Up::Publish {
+                letter,
+                packet_id: 0,
+                dup: false,
+            };
         }
         let packet_id = self.next_packet_id();
-        self.outgoing.push_back(Leaving { packet_id, letter, qos, released: false });
-        Up::Publish { letter, packet_id, dup: false }
+        self.outgoing.push_back(Leaving {
+            packet_id,
+            letter,
+            qos,
+            released: false,
+        });
+        Up::Publish {
+            letter,
+            packet_id,
+            dup: false,
+        }
     }
 
     /// The connection is gone; what it was about to say on it is void.
@@ -82,15 +97,30 @@ impl Client {
     pub(crate) fn read(&mut self, packet: Down, connection: usize, ledger: &mut Ledger) -> Vec<Up> {
         match packet {
             Down::ConnAck { session, present } => return self.connected(session, present),
-            Down::Publish { letter, packet_id, qos, retain, dup } => {
+            Down::Publish {
+                letter,
+                packet_id,
+                qos,
+                retain,
+                dup,
+            } => {
                 self.receive(letter, packet_id, qos, retain, dup, connection, ledger);
             }
             Down::PubAck(id) => {
-                let at = self.outgoing.iter().position(|l| l.packet_id == id && l.qos == Qos::AtLeastOnce);
-                self.outgoing.remove(at.expect("PUBACK for a packet id that is not in use"));
+                let at = self
+                    .outgoing
+                    .iter()
+                    .position(|l| l.packet_id == id && l.qos == Qos::AtLeastOnce);
+                let leaving = self
+                    .outgoing
+                    .remove(at.expect("PUBACK for a packet id that is not in use"));
+                ledger.letters[leaving.expect("it stands there").letter].known_acked = true;
             }
             Down::PubRec(id, reason) => {
-                let at = self.outgoing.iter().position(|l| l.packet_id == id && l.qos == Qos::ExactlyOnce);
+                let at = self
+                    .outgoing
+                    .iter()
+                    .position(|l| l.packet_id == id && l.qos == Qos::ExactlyOnce);
                 let at = at.expect("PUBREC for a packet id that is not in use");
                 if reason.is_error() {
                     self.outgoing.remove(at);
@@ -100,15 +130,23 @@ impl Client {
                 }
             }
             Down::PubComp(id) => {
-                let at = self.outgoing.iter().position(|l| l.packet_id == id && l.released);
-                self.outgoing.remove(at.expect("PUBCOMP for a packet id that was not released"));
+                let at = self
+                    .outgoing
+                    .iter()
+                    .position(|l| l.packet_id == id && l.released);
+                self.outgoing
+                    .remove(at.expect("PUBCOMP for a packet id that was not released"));
             }
             Down::PubRel(id) => {
                 self.incoming.remove(&id);
                 self.answers.push_back(Up::PubComp(id));
             }
             Down::SubAck(id) | Down::UnsubAck(id) => {
-                assert_eq!(self.asking.take(), Some(id), "SUBACK or UNSUBACK nobody waits for");
+                assert_eq!(
+                    self.asking.take(),
+                    Some(id),
+                    "SUBACK or UNSUBACK nobody waits for"
+                );
             }
             Down::Closed => self.lose_connection(),
         }
@@ -123,7 +161,11 @@ impl Client {
         self.session = Some(session);
         let again = |leaving: &Leaving| match leaving.released {
             true => Up::PubRel(leaving.packet_id),
-            false => Up::Publish { letter: leaving.letter, packet_id: leaving.packet_id, dup: true },
+            false => Up::Publish {
+                letter: leaving.letter,
+                packet_id: leaving.packet_id,
+                dup: true,
+            },
         };
         self.outgoing.iter().map(again).collect()
     }
@@ -146,7 +188,10 @@ impl Client {
             Qos::ExactlyOnce => {
                 self.answers.push_back(Up::PubRec(packet_id));
                 if !self.incoming.insert(packet_id) {
-                    assert!(dup, "a QoS 2 packet id was used again before it was released");
+                    assert!(
+                        dup,
+                        "a QoS 2 packet id was used again before it was released"
+                    );
                     return;
                 }
             }

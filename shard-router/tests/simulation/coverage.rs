@@ -15,6 +15,8 @@ pub(crate) struct Coverage {
     pub(crate) wills_cancelled: u64,
     pub(crate) restarts: u64,
     pub(crate) kicked_hand_overs: u64,
+    /// Of processes that ended.
+    pub(crate) dropped: u64,
 }
 
 impl Coverage {
@@ -30,6 +32,7 @@ impl Coverage {
         self.redistributions += counters.shared_redistributed_total;
         self.expired_messages += counters.dropped[DropReason::Expired as usize];
         self.wills_fired += counters.wills_published_total;
+        self.dropped += dropped(counters);
     }
 
     pub(crate) fn rows(&self) -> [(&'static str, u64); 11] {
@@ -47,4 +50,12 @@ impl Coverage {
             ("kicked hand-overs", self.kicked_hand_overs),
         ]
     }
+}
+
+/// Acknowledged messages that were dropped at bounds.
+pub(crate) fn dropped(counters: &Counters) -> u64 {
+    crate::verdict::COUNTED
+        .iter()
+        .map(|&reason| counters.dropped[reason as usize])
+        .sum()
 }

@@ -12,14 +12,28 @@ use crate::store::ModelStore;
 /// From a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Up {
-    Publish { letter: usize, packet_id: u16, dup: bool },
+    Publish {
+        letter: usize,
+        packet_id: u16,
+        dup: bool,
+    },
     PubAck(u16),
     PubRec(u16),
     PubRel(u16),
     PubComp(u16),
-    Subscribe { packet_id: u16, filters: Vec<Asked>, id: Option<u32> },
-    Unsubscribe { packet_id: u16, filters: Vec<&'static str> },
-    Disconnect { with_will: bool, expiry: Option<u32> },
+    Subscribe {
+        packet_id: u16,
+        filters: Vec<Asked>,
+        id: Option<u32>,
+    },
+    Unsubscribe {
+        packet_id: u16,
+        filters: Vec<&'static str>,
+    },
+    Disconnect {
+        with_will: bool,
+        expiry: Option<u32>,
+    },
     /// The client closed, or the network did.
     End,
 }
@@ -35,8 +49,17 @@ pub(crate) struct Asked {
 /// To a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Down {
-    ConnAck { session: usize, present: bool },
-    Publish { letter: usize, packet_id: u16, qos: Qos, retain: bool, dup: bool },
+    ConnAck {
+        session: usize,
+        present: bool,
+    },
+    Publish {
+        letter: usize,
+        packet_id: u16,
+        qos: Qos,
+        retain: bool,
+        dup: bool,
+    },
     PubAck(u16),
     PubRec(u16, ReasonCode),
     PubRel(u16),
@@ -133,7 +156,10 @@ pub(crate) struct Fx<'a> {
 impl Fx<'_> {
     fn attached(&mut self, id: ConnectionId) -> &mut Connection {
         let connection = &mut self.outside.connections[id.index as usize];
-        assert_eq!(connection.shard, self.shard, "a shard speaks to a connection of another");
+        assert_eq!(
+            connection.shard, self.shard,
+            "a shard speaks to a connection of another"
+        );
         assert!(
             matches!(connection.state, State::Attached(_)),
             "a shard speaks to connection {} which it gave up",
@@ -152,9 +178,15 @@ impl Effects for Fx<'_> {
             return DeliveryOutcome::Full;
         }
         if delivery.qos > Qos::AtMostOnce {
-            assert!(!connection.in_flight.contains(&delivery.packet_id), "a packet id in use");
+            assert!(
+                !connection.in_flight.contains(&delivery.packet_id),
+                "a packet id in use"
+            );
             connection.in_flight.push(delivery.packet_id);
-            assert!(connection.in_flight.len() <= connection.window, "more in flight than the client takes");
+            assert!(
+                connection.in_flight.len() <= connection.window,
+                "more in flight than the client takes"
+            );
         }
         connection.down.push_back(Down::Publish {
             letter,
@@ -166,7 +198,10 @@ impl Effects for Fx<'_> {
         let session = connection.session;
         let now = self.outside.now;
         self.outside.say(|| {
-            format!("  {} -> connection {} letter {letter} as {:?} id {} dup {}", self.shard, id.index, delivery.qos, delivery.packet_id, delivery.dup)
+            format!(
+                "  {} -> connection {} letter {letter} as {:?} id {} dup {}",
+                self.shard, id.index, delivery.qos, delivery.packet_id, delivery.dup
+            )
         });
         self.outside.ledger.emitted(session, delivery, now);
         self.outside.store.leaves(session, delivery);
@@ -174,10 +209,14 @@ impl Effects for Fx<'_> {
     }
 
     fn acknowledge(&mut self, id: ConnectionId, ack: &Ack<'_>) {
-        self.outside.say(|| format!("  {} -> connection {} {ack:?}", self.shard, id.index));
+        self.outside
+            .say(|| format!("  {} -> connection {} {ack:?}", self.shard, id.index));
         let connection = self.attached(id);
         let mut owed = |packet_id: u16, exactly_once: bool| {
-            let (first, qos, letter) = connection.owed.pop_front().expect("an acknowledgement nobody waits for");
+            let (first, qos, letter) = connection
+                .owed
+                .pop_front()
+                .expect("an acknowledgement nobody waits for");
             assert_eq!(
                 (first, qos == Qos::ExactlyOnce),
                 (packet_id, exactly_once),
@@ -192,7 +231,9 @@ impl Effects for Fx<'_> {
                 assert!(!reason.is_error());
                 self.outside.ledger.acknowledged(letter);
             }
-            Ack::PubRec { packet_id, reason, .. } => {
+            Ack::PubRec {
+                packet_id, reason, ..
+            } => {
                 let letter = owed(packet_id, true);
                 connection.down.push_back(Down::PubRec(packet_id, reason));
                 assert!(!reason.is_error());
@@ -213,7 +254,8 @@ impl Effects for Fx<'_> {
     }
 
     fn disconnect(&mut self, id: ConnectionId, _reason: ReasonCode) {
-        self.outside.say(|| format!("  {} closes connection {}", self.shard, id.index));
+        self.outside
+            .say(|| format!("  {} closes connection {}", self.shard, id.index));
         let connection = self.attached(id);
         connection.state = State::Gone;
         connection.down.push_back(Down::Closed);
@@ -232,7 +274,8 @@ impl Effects for Fx<'_> {
     }
 
     fn store(&mut self, op: StoreOp<'_>) -> Commit {
-        self.outside.say(|| format!("  {} stores {op:?}", self.shard));
+        self.outside
+            .say(|| format!("  {} stores {op:?}", self.shard));
         self.outside.store.take(self.shard, &op)
     }
 
@@ -245,12 +288,19 @@ impl Fx<'_> {
     fn answered(&mut self, id: ConnectionId, packet_id: u16, granted: bool) {
         let tick = self.outside.ledger.now();
         let connection = &mut self.outside.connections[id.index as usize];
-        let (first, records) = connection.asked.pop_front().expect("SUBACK or UNSUBACK nobody waits for");
+        let (first, records) = connection
+            .asked
+            .pop_front()
+            .expect("SUBACK or UNSUBACK nobody waits for");
         assert_eq!(first, packet_id, "SUBACK and UNSUBACK in order of receipt");
         let session = &mut self.outside.ledger.sessions[connection.session];
         for record in records {
             let record = &mut session.subscriptions[record];
-            let moment = if granted { &mut record.granted } else { &mut record.closed };
+            let moment = if granted {
+                &mut record.granted
+            } else {
+                &mut record.closed
+            };
             *moment = (*moment).min(tick);
             debug_assert!(tick < NEVER);
         }

@@ -17,7 +17,10 @@ pub(crate) const NEVER: Tick = Tick::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Plain,
-    PointToPoint { target: usize, target_session: Option<usize> },
+    PointToPoint {
+        target: usize,
+        target_session: Option<usize>,
+    },
     Will,
 }
 
@@ -39,6 +42,8 @@ pub(crate) struct Letter {
     pub(crate) first_arrival: Tick,
     /// When the publisher was told that the broker has it; of a will, when it was due for certain.
     pub(crate) acked: Tick,
+    /// Its publisher has read that, and will not send it again.
+    pub(crate) known_acked: bool,
 }
 
 /// One filter of a session, from SUBSCRIBE to UNSUBACK; made anew with other options it stays one record.
@@ -56,9 +61,19 @@ pub(crate) struct Subscribed {
     pub(crate) closed: Tick,
 }
 
+impl Subscribed {
+    /// It was granted before the letter came, with a QoS that loses nothing.
+    pub(crate) fn holds_from(&self, letter: &Letter) -> bool {
+        self.granted < letter.first_arrival
+            && self.qos_least > Qos::AtMostOnce
+            && self.filter.matches(&letter.topic)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     total: u32,
+    at_most_once: u32,
     exactly_once: u32,
     connection: usize,
     on_connection: u32,
@@ -76,7 +91,7 @@ pub(crate) struct Session {
     pub(crate) will: Option<usize>,
     pub(crate) subscriptions: Vec<Subscribed>,
     pub(crate) seen: HashMap<usize, Seen>,
-    last: HashMap<(usize, Rc<str>, Qos, Qos), u32>,
+    pub(crate) last: HashMap<(usize, Rc<str>, Qos, Qos), u32>,
     /// The newest retained value seen last, by topic.
     pub(crate) latest: HashMap<Rc<str>, usize>,
 }
@@ -90,12 +105,17 @@ pub(crate) struct Ledger {
     pub(crate) current: Vec<Option<usize>>,
     pub(crate) wills: BTreeMap<usize, Will>,
     pub(crate) wills_cancelled: u64,
+    /// Session queues are short, so that messages are dropped at their bound.
+    pub(crate) may_drop: bool,
     numbers: HashMap<(usize, Rc<str>, Qos), u32>,
 }
 
 /// Which letter a message is; it stands where its properties would.
 pub(crate) fn letter_of(message: &Message) -> usize {
-    let bytes = message.properties_bytes().try_into().expect("every message here has its number");
+    let bytes = message
+        .properties_bytes()
+        .try_into()
+        .expect("every message here has its number");
     u32::from_le_bytes(bytes) as usize
 }
 
@@ -120,7 +140,8 @@ impl Ledger {
     fn message(&self, index: usize, letter: &Letter) -> Message {
         let id = (index as u32).to_le_bytes();
         let payload: &[u8] = if letter.empty { b"" } else { b"payload" };
-        Message::new(&letter.topic, &id, payload, letter.qos, letter.retain).with_expiry(letter.expires_at)
+        Message::new(&letter.topic, &id, payload, letter.qos, letter.retain)
+            .with_expiry(letter.expires_at)
     }
 
     pub(crate) fn message_of(&self, index: usize) -> Message {
@@ -146,30 +167,76 @@ impl Ledger {
         let index = letter_of(delivery.message);
         let letter = &self.letters[index];
         let to = &self.sessions[session];
-        let story = || format!("letter {index} {letter:?} to session {session} of client {}", to.client);
+        let story = || {
+            format!(
+                "letter {index} {letter:?} to session {session} of client {}",
+                to.client
+            )
+        };
         assert_eq!(*letter.topic, *delivery.message.topic(), "{}", story());
-        assert!(delivery.dup || letter.expires_at > now, "an expired message: {}", story());
+        assert!(
+            delivery.dup || letter.expires_at > now,
+            "an expired message: {}",
+            story()
+        );
         if let Kind::PointToPoint { target, .. } = letter.kind {
-            assert_eq!(target, to.client, "a message to one client went to another: {}", story());
+            assert_eq!(
+                target,
+                to.client,
+                "a message to one client went to another: {}",
+                story()
+            );
             return;
         }
         if letter.kind == Kind::Will {
             self.check_will(index, now);
         }
         let open = |s: &&Subscribed| delivery.retain || s.closed > letter.first_arrival;
-        let matching: Vec<_> =
-            to.subscriptions.iter().filter(|s| s.filter.matches(&letter.topic)).filter(open).collect();
-        assert!(!matching.is_empty(), "nobody subscribed, or UNSUBACK came before: {} {:?}", story(), to.subscriptions);
-        let most = matching.iter().map(|s| s.qos_most).max().expect("not empty");
-        assert!(delivery.qos <= letter.qos.min(most), "more QoS than granted: {}", story());
+        let matching: Vec<_> = to
+            .subscriptions
+            .iter()
+            .filter(|s| s.filter.matches(&letter.topic))
+            .filter(open)
+            .collect();
+        assert!(
+            !matching.is_empty(),
+            "nobody subscribed, or UNSUBACK came before: {} {:?}",
+            story(),
+            to.subscriptions
+        );
+        let most = matching
+            .iter()
+            .map(|s| s.qos_most)
+            .max()
+            .expect("not empty");
+        assert!(
+            delivery.qos <= letter.qos.min(most),
+            "more QoS than granted: {}",
+            story()
+        );
         let known = |id: &u32| matching.iter().any(|s| s.ids.contains(id));
-        assert!(delivery.subscription_ids.iter().all(known), "an identifier of no subscription: {}", story());
+        assert!(
+            delivery.subscription_ids.iter().all(known),
+            "an identifier of no subscription: {}",
+            story()
+        );
         let own = letter.session == session && !delivery.retain && letter.kind == Kind::Plain;
-        assert!(!own || matching.iter().any(|s| !s.always_no_local), "no local: {}", story());
+        assert!(
+            !own || matching.iter().any(|s| !s.always_no_local),
+            "no local: {}",
+            story()
+        );
     }
 
     /// A client reads a message for the first time, as far as its QoS lets it tell.
-    pub(crate) fn received(&mut self, session: usize, connection: usize, index: usize, qos: Qos, retain: bool) {
+    pub(crate) fn received(
+        &mut self,
+        session: usize,
+        connection: usize,
+        index: usize,
+        qos: Qos,
+        retain: bool,
+    ) {
         let letter = &self.letters[index];
         let to = &mut self.sessions[session];
         if letter.retain {
@@ -178,14 +245,31 @@ impl Ledger {
         if retain {
             return;
         }
-        let story = || format!("letter {index} {letter:?} to session {session} of client {}", to.client);
-        let matching = || to.subscriptions.iter().filter(|s| s.filter.matches(&letter.topic));
-        let mut ways: Vec<_> = matching().filter_map(|s| s.filter.share_name().map(|_| s.filter.text())).collect();
+        let story = || {
+            format!(
+                "letter {index} {letter:?} to session {session} of client {}",
+                to.client
+            )
+        };
+        let matching = || {
+            to.subscriptions
+                .iter()
+                .filter(|s| s.filter.matches(&letter.topic))
+        };
+        let mut ways: Vec<_> = matching()
+            .filter_map(|s| s.filter.share_name().map(|_| s.filter.text()))
+            .collect();
         ways.sort_unstable();
         ways.dedup();
         let shared = ways.len() as u32;
-        let plain = u32::from(letter.kind != Kind::Plain || matching().any(|s| !s.filter.is_shared()));
-        let copies = (shared + plain) * if letter.qos == Qos::AtLeastOnce { letter.arrivals.max(1) } else { 1 };
+        let plain =
+            u32::from(letter.kind != Kind::Plain || matching().any(|s| !s.filter.is_shared()));
+        let copies = (shared + plain)
+            * if letter.qos == Qos::AtLeastOnce {
+                letter.arrivals.max(1)
+            } else {
+                1
+            };
         let seen = to.seen.entry(index).or_default();
         let first = seen.total == 0;
         if seen.connection != connection {
@@ -193,15 +277,41 @@ impl Ledger {
         }
         seen.total += 1;
         seen.on_connection += 1;
+        seen.at_most_once += u32::from(qos == Qos::AtMostOnce);
         seen.exactly_once += u32::from(qos == Qos::ExactlyOnce);
         let seen = *seen;
-        assert!(seen.exactly_once <= copies, "QoS 2 delivered twice: {} {seen:?}", story());
-        assert!(seen.on_connection <= copies, "twice on one connection: {} {seen:?}", story());
-        assert!(qos > Qos::AtMostOnce || seen.total <= copies, "QoS 0 delivered twice: {} {seen:?}", story());
-        if first && shared == 0 && letter.kind != Kind::Will {
+        assert!(
+            seen.exactly_once <= copies,
+            "QoS 2 delivered twice: {} {seen:?}",
+            story()
+        );
+        assert!(
+            seen.on_connection <= copies,
+            "twice on one connection: {} {seen:?}",
+            story()
+        );
+        assert!(
+            seen.at_most_once <= copies,
+            "QoS 0 delivered twice: {} {seen:?}",
+            story()
+        );
+        let covered = match letter.kind {
+            Kind::PointToPoint { target_session, .. } => target_session == Some(session),
+            _ => to
+                .subscriptions
+                .iter()
+                .any(|s| s.holds_from(letter) && s.leaving == NEVER),
+        };
+        // One that came again may be seen for the first time only then, by those who were not there before.
+        let in_order = letter.arrivals == 1 || (covered && qos > Qos::AtMostOnce && !self.may_drop);
+        if first && shared == 0 && in_order && letter.kind != Kind::Will {
             let key = (letter.session, letter.topic.clone(), letter.qos, qos);
             let last = to.last.entry(key).or_default();
-            assert!(letter.number > *last, "overtaken by number {last}: {}", format_args!("letter {index} {letter:?} to session {session}"));
+            assert!(
+                letter.number > *last,
+                "overtaken by number {last}: {}",
+                format_args!("letter {index} {letter:?} to session {session}")
+            );
             *last = letter.number;
         }
     }

@@ -44,6 +44,7 @@ impl Ledger {
             arrivals: 0,
             first_arrival: NEVER,
             acked: NEVER,
+            known_acked: false,
         };
         let (index, _) = self.write(letter);
         self.wills.insert(index, Will::Armed { delay });
@@ -57,23 +58,41 @@ impl Ledger {
         left.connection = None;
         left.left_at = Some(now);
         let (with_will, expiry) = match departure {
-            Departure::Clean { session_expiry_interval } => (false, session_expiry_interval),
-            Departure::WithWill { session_expiry_interval } => (true, session_expiry_interval),
+            Departure::Clean {
+                session_expiry_interval,
+            } => (false, session_expiry_interval),
+            Departure::WithWill {
+                session_expiry_interval,
+            } => (true, session_expiry_interval),
             Departure::Lost => (true, None),
         };
         left.expiry = expiry.unwrap_or(left.expiry);
         left.alive = left.expiry > 0;
         let (expiry, alive, will) = (left.expiry, left.alive, left.will);
         let Some(letter) = will else { return };
-        let Will::Armed { delay } = self.wills[&letter] else { return };
+        let Will::Armed { delay } = self.wills[&letter] else {
+            return;
+        };
         let delay = delay.min(if alive { expiry } else { 0 });
         let state = match (with_will, delay) {
             (false, _) => Will::Void,
             (true, 0) => Will::Due,
-            (true, _) => Will::Pending { due: now.plus_seconds(delay) },
+            (true, _) => Will::Pending {
+                due: now.plus_seconds(delay),
+            },
         };
         self.letters[letter].first_arrival = tick;
         self.settle_will(letter, state);
+    }
+
+    /// A shard is about to be told that a client starts clean: a will that waits is due.
+    pub(crate) fn ends_with_clean_start(&mut self, client: usize) {
+        let will = self.current[client].and_then(|session| self.sessions[session].will);
+        if let Some(letter) = will {
+            if matches!(self.wills[&letter], Will::Pending { .. }) {
+                self.settle_will(letter, Will::Due);
+            }
+        }
     }
 
     pub(crate) fn settle_will(&mut self, letter: usize, state: Will) {
@@ -89,18 +108,34 @@ impl Ledger {
         let known = self.current[entry.client].filter(|&s| self.sessions[s].alive);
         let ends = |s: usize| {
             let session = &self.sessions[s];
-            session.left_at.map_or(Millis::NEVER, |left| match session.expiry {
-                u32::MAX => Millis::NEVER,
-                expiry => left.plus_seconds(expiry),
-            })
+            session
+                .left_at
+                .map_or(Millis::NEVER, |left| match session.expiry {
+                    u32::MAX => Millis::NEVER,
+                    expiry => left.plus_seconds(expiry),
+                })
         };
         let (must, may) = match known {
             Some(s) if !entry.clean_start => (now < ends(s), true),
             _ => (false, false),
         };
-        let story = || format!("client {}, known {:?}", entry.client, known.map(|s| &self.sessions[s]));
-        assert!(present || !must, "a living session was not found: {}", story());
-        assert!(!present || may, "a session that ended was found: {}", story());
+        let story = || {
+            format!(
+                "client {}, known {:?}",
+                entry.client,
+                known.map(|s| &self.sessions[s])
+            )
+        };
+        assert!(
+            present || !must,
+            "a living session was not found: {}",
+            story()
+        );
+        assert!(
+            !present || may,
+            "a session that ended was found: {}",
+            story()
+        );
         if let Some(old) = known {
             self.return_or_end(old, present, now);
         }
@@ -124,7 +159,9 @@ impl Ledger {
 
     fn return_or_end(&mut self, session: usize, present: bool, now: Millis) {
         self.sessions[session].alive = present;
-        let Some(letter) = self.sessions[session].will.take() else { return };
+        let Some(letter) = self.sessions[session].will.take() else {
+            return;
+        };
         match self.wills[&letter] {
             Will::Pending { due } if present && now < due => {
                 self.wills_cancelled += 1;
@@ -144,12 +181,19 @@ impl Ledger {
             Will::Pending { due } => due <= now,
             Will::Armed { .. } | Will::Void => false,
         };
-        assert!(right, "a will of letter {letter} was published although it is {state:?}");
+        assert!(
+            right,
+            "a will of letter {letter} was published although it is {state:?}"
+        );
     }
 
     /// How many wills must have been published, and how many may.
     pub(crate) fn wills_due(&mut self, now: Millis) -> (u64, u64) {
-        let pending: Vec<_> = self.wills.iter().map(|(&letter, &state)| (letter, state)).collect();
+        let pending: Vec<_> = self
+            .wills
+            .iter()
+            .map(|(&letter, &state)| (letter, state))
+            .collect();
         let (mut must, mut may) = (0, 0);
         for (letter, state) in pending {
             match state {
@@ -168,6 +212,9 @@ impl Ledger {
 
 impl Session {
     fn new(client: usize) -> Session {
-        Session { client, ..Session::default() }
+        Session {
+            client,
+            ..Session::default()
+        }
     }
 }

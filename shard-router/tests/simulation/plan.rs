@@ -70,13 +70,23 @@ impl Plan {
         let rng = &mut Rng::new(seed);
         let shards = rng.pick(&[1, 2, 2, 2, 3, 3, 4, 5, 8, 16]);
         let clients = rng.between(3, 10);
-        let all = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
+        let all = [
+            Qos::AtMostOnce,
+            Qos::AtLeastOnce,
+            Qos::AtLeastOnce,
+            Qos::ExactlyOnce,
+        ];
         Plan {
             seed,
             shards,
             slots: rng.pick(&[1, 1, 2, 2, 3, 8, 64]),
             config: config(rng),
-            store: rng.pick(&[StoreKind::None, StoreKind::Immediate, StoreKind::Grouped, StoreKind::Grouped]),
+            store: rng.pick(&[
+                StoreKind::None,
+                StoreKind::Immediate,
+                StoreKind::Grouped,
+                StoreKind::Grouped,
+            ]),
             clients,
             turns: rng.between(1, 2 + usize::from(shards)),
             acts: rng.between(1, 3),

@@ -7,7 +7,9 @@ pub(crate) struct Rng {
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Rng {
-        Rng { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x7469_6465_6761_7465 }
+        Rng {
+            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x7469_6465_6761_7465,
+        }
     }
 
     pub(crate) fn next(&mut self) -> u64 {

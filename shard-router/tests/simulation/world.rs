@@ -7,7 +7,8 @@ use tidegate_codec::mqtt::connect::Will;
 use tidegate_codec::Millis;
 use tidegate_shard_router::mailbox::mesh;
 use tidegate_shard_router::{
-    Connecting, ConnectionId, Departure, Doorbell, InstanceId, Placement, Shard, ShardId, Step, Wake,
+    Connecting, ConnectionId, Departure, Doorbell, InstanceId, Placement, Shard, ShardId, Step,
+    Wake,
 };
 
 use crate::client::Client;
@@ -28,6 +29,8 @@ pub(crate) struct Place {
     rung: Arc<AtomicBool>,
     /// Does not sleep: it was busy, or something was said to it.
     pub(crate) awake: bool,
+    /// When it wakes by itself.
+    wake_at: Millis,
     pub(crate) stalled_until: usize,
 }
 
@@ -53,6 +56,8 @@ pub(crate) struct World {
     pub(crate) placement: Placement,
     pub(crate) clients: Vec<Client>,
     pub(crate) hand_overs: Vec<HandOver>,
+    /// Connections something may still happen to.
+    pub(crate) live: Vec<usize>,
     pub(crate) coverage: Coverage,
     /// Nothing goes wrong any more.
     pub(crate) calm: bool,
@@ -70,9 +75,13 @@ impl World {
     pub(crate) fn new(plan: Plan, verbose: bool) -> World {
         let mut rng = Rng::new(plan.seed ^ 0x5eed);
         let mut ledger = Ledger::default();
-        let name = |i| Client { name: format!("c{i}"), ..Client::default() };
+        let name = |i| Client {
+            name: format!("c{i}"),
+            ..Client::default()
+        };
         let clients: Vec<_> = (0..plan.clients).map(name).collect();
         ledger.current = vec![None; clients.len()];
+        ledger.may_drop = plan.config.queue_messages_max < 1_000;
         let outside = Outside {
             now: Millis(1_000),
             step: 0,
@@ -84,7 +93,18 @@ impl World {
         let placement = Placement::new(plan.shards, rng.next());
         let places = build(&plan, &placement);
         let coverage = Coverage::default();
-        World { rng, outside, places, placement, clients, hand_overs: Vec::new(), coverage, calm: false, plan }
+        World {
+            rng,
+            outside,
+            places,
+            placement,
+            clients,
+            hand_overs: Vec::new(),
+            live: Vec::new(),
+            coverage,
+            calm: false,
+            plan,
+        }
     }
 
     /// One step of the run: the seed decides all of it.
@@ -137,24 +157,39 @@ impl World {
         self.take_hand_overs(shard);
         let now = self.outside.now;
         let place = &mut self.places[shard];
-        let due = place.shard.poll_timeout(now) <= now;
+        let due = place.wake_at <= now;
         if !place.awake && !place.rung.swap(false, Ordering::Relaxed) && !due {
             return false;
         }
         place.bell.awake();
-        let fx = &mut Fx { shard: shard as u16, outside: &mut self.outside };
+        let fx = &mut Fx {
+            shard: shard as u16,
+            outside: &mut self.outside,
+        };
         let progress = place.shard.step(now, Step { envelopes_max }, fx);
+        place.wake_at = place.shard.poll_timeout(now);
         place.awake = progress.busy || !place.bell.doze(|| place.shard.mailbox_is_empty());
         self.check_bounds(shard);
         true
     }
 
     /// Says something to a shard, which then has a turn soon.
-    pub(crate) fn tell<T>(&mut self, shard: usize, verb: impl FnOnce(&mut Shard, Millis, &mut Fx<'_>) -> T) -> T {
+    pub(crate) fn tell<T>(
+        &mut self,
+        shard: usize,
+        verb: impl FnOnce(&mut Shard, Millis, &mut Fx<'_>) -> T,
+    ) -> T {
         let now = self.outside.now;
         let place = &mut self.places[shard];
         place.awake = true;
-        verb(&mut place.shard, now, &mut Fx { shard: shard as u16, outside: &mut self.outside })
+        verb(
+            &mut place.shard,
+            now,
+            &mut Fx {
+                shard: shard as u16,
+                outside: &mut self.outside,
+            },
+        )
     }
 
     fn take_hand_overs(&mut self, shard: usize) {
@@ -173,21 +208,37 @@ impl World {
 
     /// At home, authenticated: the client gets its session.
     fn attach(&mut self, hand_over: HandOver) {
-        let HandOver { connection, client, clean_start, expiry, receive_maximum, will, .. } = hand_over;
+        let HandOver {
+            connection,
+            client,
+            clean_start,
+            expiry,
+            receive_maximum,
+            will,
+            ..
+        } = hand_over;
         let shard = usize::from(self.outside.connections[connection].shard);
         let now = self.outside.now;
-        self.outside.say(|| format!("client {client} attaches as connection {connection}: {hand_over:?}"));
+        self.outside
+            .say(|| format!("client {client} attaches as connection {connection}: {hand_over:?}"));
         if let Some(session) = self.outside.ledger.current[client] {
             if self.outside.ledger.sessions[session].connection.is_some() {
                 self.outside.ledger.leaves(session, now, Departure::Lost);
             }
+        }
+        if clean_start {
+            self.outside.ledger.ends_with_clean_start(client);
         }
         if clean_start && self.clients[client].connection != Some(connection) {
             self.clients[client].must_start_clean = true;
         }
         let message = will.map(|(letter, delay_interval)| {
             let message = self.outside.ledger.message_of(letter);
-            Box::new(Will { message, delay_interval, message_expiry_interval: None })
+            Box::new(Will {
+                message,
+                delay_interval,
+                message_expiry_interval: None,
+            })
         });
         let connecting = Connecting {
             instance: HERE,
@@ -198,15 +249,25 @@ impl World {
             will: message,
         };
         let id = connection_id(connection);
-        let connected = self.tell(shard, |shard, now, fx| shard.connect(now, id, connecting, fx));
+        let connected = self.tell(shard, |shard, now, fx| {
+            shard.connect(now, id, connecting, fx)
+        });
         let present = connected.session_present;
-        let entry = Entry { client, connection, clean_start, expiry, will: will.map(|(letter, _)| letter) };
+        let entry = Entry {
+            client,
+            connection,
+            clean_start,
+            expiry,
+            will: will.map(|(letter, _)| letter),
+        };
         let session = self.outside.ledger.attached(entry, present, now);
         let attached = &mut self.outside.connections[connection];
         attached.state = State::Attached(connected.session);
         attached.session = session;
         attached.down.push_back(Down::ConnAck { session, present });
-        self.tell(shard, |shard, now, fx| shard.resume(now, connected.session, fx));
+        self.tell(shard, |shard, now, fx| {
+            shard.resume(now, connected.session, fx)
+        });
     }
 
     /// Opens a connection of a client and sends its CONNECT.
@@ -220,6 +281,7 @@ impl World {
         hand_over.connection = self.outside.connections.len();
         self.clients[client].connection = Some(hand_over.connection);
         self.outside.connections.push(connection);
+        self.live.push(hand_over.connection);
         self.hand_overs.push(hand_over);
     }
 
@@ -228,29 +290,63 @@ impl World {
         let (plan, place) = (&self.plan, &mut self.places[shard]);
         let census = place.shard.census();
         self.coverage.observe(&census, place.shard.counters());
-        assert!(place.shard.mailbox_depth() <= plan.slots * self.places.len(), "mailbox above its bound");
+        assert!(
+            place.shard.mailbox_depth() <= plan.slots * self.places.len(),
+            "mailbox above its bound"
+        );
         let config = &plan.config;
-        assert!(census.queue_longest <= config.queue_messages_max as usize, "session queue above its bound");
-        assert!(census.window_longest <= usize::from(config.inflight_max), "window above its bound");
-        assert!(census.ack_ring_longest <= usize::from(config.receive_maximum), "ack ring above its bound");
+        assert!(
+            census.queue_longest <= config.queue_messages_max as usize,
+            "session queue above its bound"
+        );
+        assert!(
+            census.window_longest <= usize::from(config.inflight_max),
+            "window above its bound"
+        );
+        assert!(
+            census.ack_ring_longest <= usize::from(config.receive_maximum),
+            "ack ring above its bound"
+        );
     }
 }
 
 pub(crate) fn connection_id(connection: usize) -> ConnectionId {
-    ConnectionId { index: connection as u32, generation: 0 }
+    ConnectionId {
+        index: connection as u32,
+        generation: 0,
+    }
 }
 
 fn build(plan: &Plan, placement: &Placement) -> Vec<Place> {
-    let rung: Vec<_> = (0..placement.shards()).map(|_| Arc::new(AtomicBool::new(false))).collect();
+    let rung: Vec<_> = (0..placement.shards())
+        .map(|_| Arc::new(AtomicBool::new(false)))
+        .collect();
     let bell = |flag: &Arc<AtomicBool>| Arc::new(Doorbell::new(Box::new(Flag(flag.clone()))));
     let bells: Vec<_> = rung.iter().map(bell).collect();
     let mailboxes = mesh(&bells, plan.slots).into_iter().enumerate();
-    let place = |(i, mailboxes)| Place {
-        shard: Shard::new(ShardId(i as u16), placement.clone(), plan.config.clone(), mailboxes),
+    let place = |(i, mailboxes): (usize, _)| Place {
+        shard: Shard::new(
+            ShardId(i as u16),
+            placement.clone(),
+            plan.config.clone(),
+            mailboxes,
+        ),
         bell: bells[i].clone(),
         rung: rung[i].clone(),
         awake: true,
+        wake_at: Millis(0),
         stalled_until: 0,
     };
     mailboxes.map(place).collect()
+}
+
+impl World {
+    /// What the run has met.
+    pub(crate) fn into_coverage(mut self) -> Coverage {
+        for place in &mut self.places {
+            self.coverage.absorb(place.shard.counters());
+        }
+        self.coverage.wills_cancelled = self.outside.ledger.wills_cancelled;
+        self.coverage
+    }
 }
