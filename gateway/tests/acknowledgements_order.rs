@@ -158,7 +158,7 @@ fn mqtt5_4_6_0_1_what_is_sent_again_keeps_its_order_and_goes_first() {
         subscriber.send_puback(first[12].packet_id);
         subscriber.send_pubrec(first[7].packet_id);
         subscriber.expect_pubrel(first[7].packet_id);
-        subscriber.ping();
+        subscriber.fence();
         subscriber.vanish();
         for n in 20..30 {
             publisher.publish("order/topic", format!("{n}"), qos(n));

@@ -452,7 +452,10 @@ fn mqtt5_3_2_2_19_connack_fits_into_the_smallest_maximum_packet_size() {
             ]);
             let (mut raw, connack) = Raw::accepted(gateway, &bytes);
             assert!(connack.len() <= usize::from(size), "{} bytes for {size}", connack.len());
-            raw.expect_silence();
+            if size < 8 {
+                raw.send(PINGREQ);
+                raw.expect(PINGRESP);
+            }
         }
     });
 }

@@ -217,7 +217,7 @@ fn mqtt5_4_4_0_1_a_client_that_comes_and_goes_misses_nothing() {
                 assert_eq!(client.expect_publish().text(), format!("{next}"));
                 next += 1;
             }
-            client.ping();
+            client.fence();
             client.vanish();
             client = gateway.connect(lasting(V5, "restless"));
             assert!(client.session_present());

@@ -17,26 +17,16 @@ fn members(gateway: &Gateway, filter: &str, qos: &[Qos]) -> Vec<Client> {
     qos.iter().enumerate().map(member).collect()
 }
 
-/// Takes `count` messages from whoever has some; answers how many each one got.
+/// Takes `count` messages from whoever has some; answers what each one got.
 fn collect(clients: &mut [Client], count: usize) -> Vec<Vec<String>> {
     let mut got = vec![Vec::new(); clients.len()];
     let deadline = std::time::Instant::now() + PATIENCE;
     while got.iter().map(Vec::len).sum::<usize>() < count {
         for (client, got) in clients.iter_mut().zip(&mut got) {
-            client.ping();
-            while let Some(packet) = client.try_next(Duration::ZERO) {
-                match packet {
-                    Packet::Publish(publication) => {
-                        if publication.qos == AtLeastOnce {
-                            client.send_puback(publication.packet_id);
-                        } else if publication.qos == ExactlyOnce {
-                            client.send_pubrec(publication.packet_id);
-                        }
-                        got.push(publication.text().to_owned());
-                    }
-                    Packet::PubRel { packet_id, .. } => client.send_pubcomp(packet_id),
-                    other => panic!("{other:?}"),
-                }
+            client.fence();
+            while let Some(Packet::Publish(publication)) = client.try_next(Duration::ZERO) {
+                got.push(publication.text().to_owned());
+                client.finish(&publication);
             }
         }
         assert!(std::time::Instant::now() < deadline, "only {got:?} came");
@@ -54,8 +44,7 @@ fn mqtt5_4_8_2_1_each_message_goes_to_one_member() {
             for n in 0..60 {
                 let qos = [AtMostOnce, AtLeastOnce, ExactlyOnce][n % 3];
                 publisher.publish("shared/topic", format!("{n}"), qos);
-                publisher.ping();
-            }
+                }
             let got = collect(&mut members, 60);
             let mut all: Vec<usize> = got.iter().flatten().map(|text| text.parse().unwrap()).collect();
             all.sort();
@@ -105,7 +94,7 @@ fn mqtt5_4_8_2_3_each_member_keeps_its_granted_qos() {
         }
         let mut counts = [0; 3];
         for ((member, granted), count) in members.iter_mut().zip(qos).zip(&mut counts) {
-            member.ping();
+            member.fence();
             while let Some(Packet::Publish(publication)) = member.try_next(Duration::ZERO) {
                 assert_eq!(publication.qos, granted);
                 *count += 1;
@@ -190,7 +179,7 @@ fn mqtt5_4_8_2_6_what_a_member_refuses_goes_to_nobody_else() {
                 _ => tidegate_codec::Ack::PubRec { packet_id, reason, again: false },
             });
         }
-        refuses.ping();
+        refuses.fence();
         let mut other = gateway.client("other");
         other.subscribe("$share/group/refused", ExactlyOnce);
         refuses.vanish();

@@ -72,7 +72,8 @@ impl ConnAck {
         if flags > 1 && version != ProtocolVersion::V3_1 {
             return Err(malformed("MQTT-3.2.2-1", "reserved CONNACK flags"));
         }
-        let session_present = flags & 1 != 0;
+        // MQTT 3.1 reserves the whole byte, and knows no such flag.
+        let session_present = flags & 1 != 0 && version != ProtocolVersion::V3_1;
         let connack = if version.is_v5() {
             let reason = read_reason(&mut reader, PacketType::ConnAck, Side::Server)?; // [MQTT-3.2.2-8]
             let mut connack = ConnAck::new(reason, session_present);

@@ -85,6 +85,8 @@ pub(crate) fn connect_with(
 /// See the module.
 pub(crate) struct Raw {
     stream: TcpStream,
+    /// MQTT 5 or an earlier one, told by the CONNACK that came.
+    version: ProtocolVersion,
     input: Vec<u8>,
 }
 
@@ -95,6 +97,7 @@ impl Raw {
         stream.set_nodelay(true).unwrap();
         Raw {
             stream,
+            version: ProtocolVersion::default(),
             input: Vec::new(),
         }
     }
@@ -114,6 +117,9 @@ impl Raw {
             (0x20, 0),
             "expected to be accepted: {connack:02x?}"
         );
+        if connack.len() > 4 {
+            raw.version = V5; // Only there CONNACK has properties.
+        }
         (raw, connack)
     }
 
@@ -161,10 +167,15 @@ impl Raw {
         );
     }
 
-    /// PINGREQ; nothing comes but its answer, so nothing else was to come before.
+    /// Asks for an answer that comes behind everything that was under way; nothing was. Not a PINGREQ: its answer
+    /// may wait for company.
     pub(crate) fn expect_silence(&mut self) {
-        self.send(PINGREQ);
-        self.expect(PINGRESP);
+        const ID: [u8; 2] = [0xfe, 0xdc];
+        let filter = text("no/such/subscription");
+        let no_properties: &[u8] = if self.version == V5 { &[0] } else { &[] };
+        self.send(packet(0xa2, &[&ID, no_properties, &filter]));
+        let reasons: &[u8] = if self.version == V5 { &[0, 0x11] } else { &[] };
+        self.expect(packet(0xb0, &[&ID, reasons]));
     }
 
     /// Vanishes without a word.
