@@ -28,10 +28,10 @@ lint: docs licences ## format, lints, documents, licences, tidiness
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 docs: ## build the API documents; broken links are errors
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --locked --document-private-items
 
 licences: $(TOOLS)/cargo-deny ## licences, duplicate and unknown sources of all dependencies
-	$(TOOLS)/cargo-deny --all-features check --config .cargo/deny.toml licenses bans sources
+	$(TOOLS)/cargo-deny --all-features --config .cargo/deny.toml check licenses bans sources
 
 $(TOOLS)/cargo-deny:
 	cargo install cargo-deny --version 0.20.2 --locked --no-default-features --root target/tools --target-dir target/tools/build

@@ -10,7 +10,16 @@ fn burst(client: &mut Client, qos: impl Fn(u16) -> Qos) {
     for id in 1..=32 {
         let (topic, payload) = (format!("order/{id}"), format!("{id}"));
         let codec = client.codec();
-        codec.publish(&topic, payload.as_bytes(), qos(id), false, false, id, &[], &mut bytes);
+        codec.publish(
+            &topic,
+            payload.as_bytes(),
+            qos(id),
+            false,
+            false,
+            id,
+            &[],
+            &mut bytes,
+        );
     }
     client.send_raw(&bytes);
 }
@@ -25,7 +34,10 @@ fn mqtt5_4_6_0_2_pubacks_leave_in_the_order_of_receipt() {
             let mut publisher = gateway.connect(options(version, "publisher"));
             burst(&mut publisher, |_| AtLeastOnce);
             for packet_id in 1..=32 {
-                publisher.expect_packet(Packet::PubAck { packet_id, reason: ReasonCode::Success });
+                publisher.expect_packet(Packet::PubAck {
+                    packet_id,
+                    reason: ReasonCode::Success,
+                });
             }
         }
     });
@@ -41,13 +53,19 @@ fn mqtt5_4_6_0_3_pubrecs_leave_in_the_order_of_receipt() {
             let mut publisher = gateway.connect(options(version, "publisher"));
             burst(&mut publisher, |_| ExactlyOnce);
             for packet_id in 1..=32 {
-                publisher.expect_packet(Packet::PubRec { packet_id, reason: ReasonCode::Success });
+                publisher.expect_packet(Packet::PubRec {
+                    packet_id,
+                    reason: ReasonCode::Success,
+                });
             }
             for packet_id in (1..=32).rev() {
                 publisher.send_pubrel(packet_id);
             }
             for packet_id in (1..=32).rev() {
-                publisher.expect_packet(Packet::PubComp { packet_id, reason: ReasonCode::Success });
+                publisher.expect_packet(Packet::PubComp {
+                    packet_id,
+                    reason: ReasonCode::Success,
+                });
             }
         }
     });
@@ -60,10 +78,19 @@ fn mqtt5_4_6_0_3_acknowledgements_of_both_levels_keep_their_order() {
         let mut subscriber = gateway.client("subscriber");
         let somewhere = at(AtMostOnce);
         let filters: Vec<_> = (1..=32).step_by(3).map(|n| format!("order/{n}")).collect();
-        let filters: Vec<_> = filters.iter().map(|filter| (filter.as_str(), somewhere)).collect();
+        let filters: Vec<_> = filters
+            .iter()
+            .map(|filter| (filter.as_str(), somewhere))
+            .collect();
         subscriber.subscribe_with(&filters, None);
         let mut publisher = gateway.client("publisher");
-        let qos = |id| if id % 2 == 0 { AtLeastOnce } else { ExactlyOnce };
+        let qos = |id| {
+            if id % 2 == 0 {
+                AtLeastOnce
+            } else {
+                ExactlyOnce
+            }
+        };
         burst(&mut publisher, qos);
         for packet_id in 1..=32 {
             let reason = match packet_id % 3 {
@@ -89,12 +116,17 @@ fn mqtt5_4_6_0_4_pubrels_leave_in_the_order_of_the_pubrecs() {
             for n in 0..10 {
                 publisher.publish("order/x", format!("{n}"), ExactlyOnce);
             }
-            let mut ids: Vec<_> = (0..10).map(|_| subscriber.take_publish().packet_id).collect();
+            let mut ids: Vec<_> = (0..10)
+                .map(|_| subscriber.take_publish().packet_id)
+                .collect();
             ids.swap(0, 7);
             ids.swap(3, 9);
             ids.iter().for_each(|&id| subscriber.send_pubrec(id));
             for &packet_id in &ids {
-                subscriber.expect_packet(Packet::PubRel { packet_id, reason: ReasonCode::Success });
+                subscriber.expect_packet(Packet::PubRel {
+                    packet_id,
+                    reason: ReasonCode::Success,
+                });
             }
             ids.iter().rev().for_each(|&id| subscriber.send_pubcomp(id));
             subscriber.expect_silence();
@@ -167,15 +199,24 @@ fn mqtt5_4_6_0_1_what_is_sent_again_keeps_its_order_and_goes_first() {
         for n in (0..20).filter(|n| ![4, 12].contains(n)) {
             let packet_id = first[n].packet_id;
             if n == 7 {
-                subscriber.expect_packet(Packet::PubRel { packet_id, reason: ReasonCode::Success });
+                subscriber.expect_packet(Packet::PubRel {
+                    packet_id,
+                    reason: ReasonCode::Success,
+                });
                 continue;
             }
-            let again = Publication { dup: true, ..first[n].clone() };
+            let again = Publication {
+                dup: true,
+                ..first[n].clone()
+            };
             subscriber.expect_packet(Packet::Publish(again));
         }
         for n in 20..30 {
             let publication = subscriber.take_publish();
-            assert_eq!((publication.text(), publication.dup), (format!("{n}").as_str(), false));
+            assert_eq!(
+                (publication.text(), publication.dup),
+                (format!("{n}").as_str(), false)
+            );
         }
     });
 }

@@ -86,12 +86,19 @@ fn mqtt5_3_1_2_1_another_protocol_name_is_closed() {
 #[test]
 fn mqtt5_3_1_2_2_another_protocol_level_is_refused_by_name() {
     in_one_layout(|gateway| {
-        let with_level = |name, level| packet(0x10, &[&text(name), &[level, 2, 0, 0, 0, 0, 1], b"c"]);
+        let with_level =
+            |name, level| packet(0x10, &[&text(name), &[level, 2, 0, 0, 0, 0, 1], b"c"]);
         for level in [6, 7, 99] {
             let answer = refusal(ReasonCode::UnsupportedProtocolVersion);
             refused(gateway, &with_level("MQTT", level), &answer);
         }
-        for (name, level) in [("MQTT", 0), ("MQTT", 1), ("MQTT", 2), ("MQTT", 3), ("MQIsdp", 4)] {
+        for (name, level) in [
+            ("MQTT", 0),
+            ("MQTT", 1),
+            ("MQTT", 2),
+            ("MQTT", 3),
+            ("MQIsdp", 4),
+        ] {
             refused(gateway, &with_level(name, level), &[0x20, 2, 0, 1]);
         }
     });
@@ -238,7 +245,10 @@ fn mqtt5_3_1_3_1_every_field_in_its_order_is_accepted() {
             raw.expect_closed();
         }
         // MQTT 5 section 3.1.2.9: a password without a user name.
-        Raw::accepted(gateway, &connect_with(V5, CLEAN | PASSWORD, &[], &[&id, &password]));
+        Raw::accepted(
+            gateway,
+            &connect_with(V5, CLEAN | PASSWORD, &[], &[&id, &password]),
+        );
     });
 }
 
@@ -247,10 +257,15 @@ fn mqtt5_3_1_3_1_every_field_in_its_order_is_accepted() {
 fn mqtt5_3_1_2_28_response_information_is_not_sent_unasked() {
     for_every_layout(|gateway| {
         for asked in [false, true] {
-            let options =
-                ConnectOptions { request_response_information: asked, ..options(V5, "asks") };
+            let options = ConnectOptions {
+                request_response_information: asked,
+                ..options(V5, "asks")
+            };
             // Not even to whom asks: responses go to whatever topic the request names.
-            assert_eq!(gateway.connect(options).connack().response_information, None);
+            assert_eq!(
+                gateway.connect(options).connack().response_information,
+                None
+            );
         }
     });
 }
@@ -260,8 +275,12 @@ fn mqtt5_3_1_2_28_response_information_is_not_sent_unasked() {
 #[test]
 fn mqtt5_3_1_2_29_no_answer_bears_a_reason_string() {
     let strict = |settings: &mut NodeSettings| {
-        let limits = tidegate_codec::topic::TopicLimits { bytes_max: 64, levels_max: 8 };
-        settings.shard.denied = vec![tidegate_codec::TopicFilter::parse("denied/#", limits).unwrap()];
+        let limits = tidegate_codec::topic::TopicLimits {
+            bytes_max: 64,
+            levels_max: 8,
+        };
+        settings.shard.denied =
+            vec![tidegate_codec::TopicFilter::parse("denied/#", limits).unwrap()];
     };
     for_every_layout_with(strict, |gateway| {
         for asked in [0, 1] {
@@ -318,7 +337,9 @@ fn mqtt5_3_1_3_7_an_assigned_client_id_is_as_good_as_a_provided_one() {
             let mut named = gateway.connect(lasting(&id, false));
             assert!(named.session_present());
             assert_eq!(named.connack().assigned_client_id, None);
-            gateway.client("publisher").publish("assigned", "hello", AtLeastOnce);
+            gateway
+                .client("publisher")
+                .publish("assigned", "hello", AtLeastOnce);
             assert_eq!(named.expect_publish().text(), "hello");
             assert!(ids.insert(id), "an id is assigned once");
         }
@@ -329,9 +350,14 @@ fn mqtt5_3_1_3_7_an_assigned_client_id_is_as_good_as_a_provided_one() {
 #[test]
 fn mqtt311_3_1_3_8_an_empty_client_id_needs_a_clean_session() {
     for_every_layout(|gateway| {
-        refused(gateway, &connect_with(V3_1_1, 0, &[], &[&text("")]), &[0x20, 2, 0, 2]);
-        let mut nameless: Vec<_> =
-            (0..8).map(|_| Raw::connected(gateway, V3_1_1, "")).collect();
+        refused(
+            gateway,
+            &connect_with(V3_1_1, 0, &[], &[&text("")]),
+            &[0x20, 2, 0, 2],
+        );
+        let mut nameless: Vec<_> = (0..8)
+            .map(|_| Raw::connected(gateway, V3_1_1, ""))
+            .collect();
         // All eight are somebody else: nobody takes another's session over.
         nameless.iter_mut().for_each(Raw::expect_silence);
         gateway.await_total(8, |shard| shard.router.sessions_online);
@@ -347,7 +373,11 @@ fn mqtt5_3_1_3_8_a_client_id_above_the_limit_is_refused_and_closed() {
         for version in [V3_1_1, V5] {
             gateway.connect(options(version, &good)).disconnect();
         }
-        refused(gateway, &connect(V5, &long), &refusal(ReasonCode::ClientIdentifierNotValid));
+        refused(
+            gateway,
+            &connect(V5, &long),
+            &refusal(ReasonCode::ClientIdentifierNotValid),
+        );
         refused(gateway, &connect(V3_1_1, &long), &[0x20, 2, 0, 2]);
     });
 }
@@ -355,15 +385,22 @@ fn mqtt5_3_1_3_8_a_client_id_above_the_limit_is_refused_and_closed() {
 /// [MQTT-3.1.4-2], [MQTT-3.2.2-6], [MQTT-3.2.2-7], [3.1.1 MQTT-3.2.2-4], [3.1.1 MQTT-3.2.2-5]
 #[test]
 fn mqtt5_3_1_4_2_who_is_not_authorized_is_told_and_closed() {
-    for_every_layout_with(|settings| settings.allow_anonymous = false, |gateway| {
-        refused(gateway, &connect(V5, "c"), &refusal(ReasonCode::NotAuthorized));
-        refused(gateway, &connect(V3_1_1, "c"), &[0x20, 2, 0, 5]);
-        let payload: &[&[u8]] = &[&text("c"), &text("user"), &text("password")];
-        let bytes = connect_with(V5, CLEAN | USER | PASSWORD, &[], payload);
-        refused(gateway, &bytes, &refusal(ReasonCode::BadUserNameOrPassword));
-        let bytes = connect_with(V3_1_1, CLEAN | USER | PASSWORD, &[], payload);
-        refused(gateway, &bytes, &[0x20, 2, 0, 4]);
-    });
+    for_every_layout_with(
+        |settings| settings.allow_anonymous = false,
+        |gateway| {
+            refused(
+                gateway,
+                &connect(V5, "c"),
+                &refusal(ReasonCode::NotAuthorized),
+            );
+            refused(gateway, &connect(V3_1_1, "c"), &[0x20, 2, 0, 5]);
+            let payload: &[&[u8]] = &[&text("c"), &text("user"), &text("password")];
+            let bytes = connect_with(V5, CLEAN | USER | PASSWORD, &[], payload);
+            refused(gateway, &bytes, &refusal(ReasonCode::BadUserNameOrPassword));
+            let bytes = connect_with(V3_1_1, CLEAN | USER | PASSWORD, &[], payload);
+            refused(gateway, &bytes, &[0x20, 2, 0, 4]);
+        },
+    );
 }
 
 /// [MQTT-3.1.4-6], [3.1.1 MQTT-3.1.4-5]
@@ -373,16 +410,25 @@ fn mqtt5_3_1_4_6_nothing_behind_a_refused_connect_is_processed() {
         let long = "i".repeat(257);
         let publish = packet(0x31, &[&text("refused"), &[0], b"not to be seen"]);
         let bytes = [connect(V5, &long), publish, PINGREQ.to_vec()].concat();
-        refused(gateway, &bytes, &refusal(ReasonCode::ClientIdentifierNotValid));
+        refused(
+            gateway,
+            &bytes,
+            &refusal(ReasonCode::ClientIdentifierNotValid),
+        );
         let publish = packet(0x31, &[&text("refused"), b"not to be seen"]);
         let bytes = [connect(V3_1_1, &long), publish, PINGREQ.to_vec()].concat();
         refused(gateway, &bytes, &[0x20, 2, 0, 2]);
         let mut witness = gateway.client("witness");
         witness.subscribe("refused", AtLeastOnce);
-        gateway.client("publisher").publish("refused", "seen", AtLeastOnce);
+        gateway
+            .client("publisher")
+            .publish("refused", "seen", AtLeastOnce);
         assert_eq!(witness.expect_publish().text(), "seen");
         witness.expect_silence();
-        assert_eq!(gateway.total(|shard| shard.messages_received_total.iter().sum()), 1);
+        assert_eq!(
+            gateway.total(|shard| shard.messages_received_total.iter().sum()),
+            1
+        );
     });
 }
 
@@ -401,16 +447,26 @@ fn mqtt5_3_2_0_1_connack_comes_before_everything_else() {
             let mut client = gateway.connect(lasting.clone());
             client.subscribe("waiting", AtLeastOnce);
             client.disconnect();
-            gateway.client("publisher").publish("waiting", "message", AtLeastOnce);
+            gateway
+                .client("publisher")
+                .publish("waiting", "message", AtLeastOnce);
             let mut client = gateway.open(version);
             let mut bytes = Vec::new();
             client.codec().connect(&lasting, &mut bytes);
             client.codec().ping(&mut bytes);
             client.send_raw(&bytes);
-            let accepted = Packet::ConnAck { session_present: true, reason: ReasonCode::Success };
+            let accepted = Packet::ConnAck {
+                session_present: true,
+                reason: ReasonCode::Success,
+            };
             client.expect_packet(accepted);
             assert_eq!(client.expect_publish().text(), "message");
-            gateway.connect(ConnectOptions { clean_start: true, ..lasting }).disconnect();
+            gateway
+                .connect(ConnectOptions {
+                    clean_start: true,
+                    ..lasting
+                })
+                .disconnect();
         }
     });
 }
@@ -421,12 +477,18 @@ fn mqtt5_3_2_0_1_connack_comes_before_everything_else() {
 fn mqtt5_3_2_2_9_nothing_is_announced_as_unavailable() {
     for_every_layout(|gateway| {
         let will = will("will", "gone", ExactlyOnce, true);
-        let mut client = gateway.connect(ConnectOptions { will, ..options(V5, "client") });
+        let mut client = gateway.connect(ConnectOptions {
+            will,
+            ..options(V5, "client")
+        });
         let connack = client.connack();
         assert_eq!(connack.maximum_qos, ExactlyOnce);
         assert!(connack.retain_available && connack.wildcard_subscriptions_available);
         assert!(connack.subscription_ids_available && connack.shared_subscriptions_available);
-        assert_eq!((connack.receive_maximum, connack.topic_alias_maximum), (32, 16));
+        assert_eq!(
+            (connack.receive_maximum, connack.topic_alias_maximum),
+            (32, 16)
+        );
         assert_eq!(connack.maximum_packet_size, Some(1 << 20));
         for (qos, granted) in [
             (AtMostOnce, ReasonCode::Success),
@@ -444,14 +506,21 @@ fn mqtt5_3_2_2_19_connack_fits_into_the_smallest_maximum_packet_size() {
     in_one_layout(|gateway| {
         for size in 5..40u8 {
             // A keep-alive, so that none has to be announced.
-            let bytes = packet(0x10, &[
-                &text("MQTT"),
-                &[5, CLEAN, 0, 60],
-                &properties(&[&[0x27, 0, 0, 0, size]]),
-                &text("small"),
-            ]);
+            let bytes = packet(
+                0x10,
+                &[
+                    &text("MQTT"),
+                    &[5, CLEAN, 0, 60],
+                    &properties(&[&[0x27, 0, 0, 0, size]]),
+                    &text("small"),
+                ],
+            );
             let (mut raw, connack) = Raw::accepted(gateway, &bytes);
-            assert!(connack.len() <= usize::from(size), "{} bytes for {size}", connack.len());
+            assert!(
+                connack.len() <= usize::from(size),
+                "{} bytes for {size}",
+                connack.len()
+            );
             if size < 8 {
                 raw.send(PINGREQ);
                 raw.expect(PINGRESP);
@@ -460,14 +529,18 @@ fn mqtt5_3_2_2_19_connack_fits_into_the_smallest_maximum_packet_size() {
     });
 }
 
-/// [MQTT-4.12.0-1]
+/// [MQTT-4.12.0-1], [MQTT-4.12.0-4]
 #[test]
 fn mqtt5_4_12_0_1_an_unknown_authentication_method_is_refused() {
     for_every_layout(|gateway| {
         let method = [&[0x15][..], &text("SCRAM-SHA-1")].concat();
         let data = [&[0x16][..], &text("data")].concat();
         let bytes = connect_with(V5, CLEAN, &[&method, &data], &[&text("c")]);
-        refused(gateway, &bytes, &refusal(ReasonCode::BadAuthenticationMethod));
+        refused(
+            gateway,
+            &bytes,
+            &refusal(ReasonCode::BadAuthenticationMethod),
+        );
     });
 }
 
@@ -475,9 +548,16 @@ fn mqtt5_4_12_0_1_an_unknown_authentication_method_is_refused() {
 #[test]
 fn mqtt5_4_12_0_7_auth_without_a_method_is_a_protocol_error() {
     in_one_layout(|gateway| {
-        for auth in [vec![0xf0, 0], packet(0xf0, &[&[0x19, 0]]), packet(0xf0, &[&[0x18, 0]])] {
+        for auth in [
+            vec![0xf0, 0],
+            packet(0xf0, &[&[0x19, 0]]),
+            packet(0xf0, &[&[0x18, 0]]),
+        ] {
             let (mut raw, connack) = Raw::accepted(gateway, &connect(V5, "c"));
-            assert!(!connack[5..].contains(&0x15), "no authentication method: {connack:02x?}");
+            assert!(
+                !connack[5..].contains(&0x15),
+                "no authentication method: {connack:02x?}"
+            );
             raw.send(auth);
             raw.expect([0xe0, 1, 0x82]);
             raw.expect_closed();

@@ -9,7 +9,12 @@ use support::*;
 #[test]
 fn mqtt5_3_14_4_2_behind_a_disconnect_the_connection_is_closed() {
     for_every_layout(|gateway| {
-        for disconnect in [&[0xe0, 0][..], &[0xe0, 1, 0], &[0xe0, 2, 0, 0], &[0xe0, 2, 4, 0]] {
+        for disconnect in [
+            &[0xe0, 0][..],
+            &[0xe0, 1, 0],
+            &[0xe0, 2, 0, 0],
+            &[0xe0, 2, 4, 0],
+        ] {
             let mut raw = Raw::connected(gateway, V5, "client");
             raw.send(disconnect);
             raw.expect_closed();
@@ -19,7 +24,10 @@ fn mqtt5_3_14_4_2_behind_a_disconnect_the_connection_is_closed() {
         raw.expect_closed();
         gateway.await_total(5, |shard| {
             let ended = shard.disconnects_total.iter();
-            ended.filter(|(_, reason, _)| *reason == "client_disconnected").map(|e| e.2).sum()
+            ended
+                .filter(|(_, reason, _)| *reason == "client_disconnected")
+                .map(|e| e.2)
+                .sum()
         });
     });
 }
@@ -32,18 +40,27 @@ fn mqtt5_3_14_4_1_nothing_behind_a_disconnect_is_processed() {
         witness.subscribe("behind", AtLeastOnce);
         for version in [V3_1_1, V5] {
             let no_properties: &[u8] = if version == V5 { &[0] } else { &[] };
-            let publish = |payload: &[u8]| {
-                packet(0x32, &[&text("behind"), &[0, 1], no_properties, payload])
-            };
+            let publish =
+                |payload: &[u8]| packet(0x32, &[&text("behind"), &[0, 1], no_properties, payload]);
             let mut raw = Raw::connected(gateway, version, "client");
-            raw.send([publish(b"before"), vec![0xe0, 0], publish(b"after"), PINGREQ.to_vec()].concat());
+            raw.send(
+                [
+                    publish(b"before"),
+                    vec![0xe0, 0],
+                    publish(b"after"),
+                    PINGREQ.to_vec(),
+                ]
+                .concat(),
+            );
             assert_eq!(witness.expect_publish().text(), "before");
             // The acknowledgement of what came before may still be said.
             while let Some(packet) = raw.next() {
                 assert_eq!(packet[0], 0x40, "{packet:02x?}");
             }
         }
-        gateway.client("publisher").publish("behind", "fence", AtLeastOnce);
+        gateway
+            .client("publisher")
+            .publish("behind", "fence", AtLeastOnce);
         assert_eq!(witness.expect_publish().text(), "fence");
         witness.expect_silence();
     });
@@ -123,7 +140,12 @@ fn mqtt5_3_1_2_24_a_client_that_takes_no_connack_is_closed() {
     in_one_layout(|gateway| {
         for size in 1..=4 {
             let mut raw = Raw::open(gateway);
-            raw.send(connect_with(V5, 0b10, &[&[0x27, 0, 0, 0, size]], &[&text("tiny")]));
+            raw.send(connect_with(
+                V5,
+                0b10,
+                &[&[0x27, 0, 0, 0, size]],
+                &[&text("tiny")],
+            ));
             raw.expect_closed();
         }
         gateway.await_total(0, |shard| shard.router.sessions_online);

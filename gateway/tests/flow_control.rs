@@ -6,7 +6,10 @@ use support::*;
 
 /// A subscriber that takes `receive_maximum` messages at once.
 fn narrow(gateway: &Gateway, receive_maximum: u16) -> Client {
-    let options = ConnectOptions { receive_maximum, ..options(V5, "narrow") };
+    let options = ConnectOptions {
+        receive_maximum,
+        ..options(V5, "narrow")
+    };
     let mut client = gateway.connect(options);
     client.subscribe("flow/#", ExactlyOnce);
     client
@@ -23,8 +26,9 @@ fn mqtt5_3_3_4_9_no_more_than_receive_maximum_is_unacknowledged() {
                 let qos = if n % 2 == 0 { AtLeastOnce } else { ExactlyOnce };
                 publisher.publish("flow/topic", format!("{n}"), qos);
             }
-            let mut under_way: std::collections::VecDeque<_> =
-                (0..receive_maximum).map(|_| client.take_publish()).collect();
+            let mut under_way: std::collections::VecDeque<_> = (0..receive_maximum)
+                .map(|_| client.take_publish())
+                .collect();
             for next in usize::from(receive_maximum)..=12 {
                 client.expect_silence();
                 let oldest = under_way.pop_front().unwrap();
@@ -67,7 +71,11 @@ fn mqtt5_4_9_0_2_a_refused_message_frees_its_place() {
             let (packet_id, reason) = (publication.packet_id, ReasonCode::QuotaExceeded);
             client.send_ack(&match publication.qos {
                 AtLeastOnce => tidegate_codec::Ack::PubAck { packet_id, reason },
-                _ => tidegate_codec::Ack::PubRec { packet_id, reason, again: false },
+                _ => tidegate_codec::Ack::PubRec {
+                    packet_id,
+                    reason,
+                    again: false,
+                },
             });
         }
         client.expect_silence();
@@ -137,7 +145,9 @@ fn mqtt5_3_3_4_7_who_keeps_to_our_receive_maximum_may_go_on_for_ever() {
         let mut client = gateway.connect(lasting.clone());
         for round in 0..6 {
             for qos in [AtLeastOnce, ExactlyOnce] {
-                let ids: Vec<_> = (0..32).map(|_| client.send_publish("flow/in", "x", qos)).collect();
+                let ids: Vec<_> = (0..32)
+                    .map(|_| client.send_publish("flow/in", "x", qos))
+                    .collect();
                 for &id in &ids {
                     match qos {
                         AtLeastOnce => client.expect_puback(id),
@@ -152,7 +162,8 @@ fn mqtt5_3_3_4_7_who_keeps_to_our_receive_maximum_may_go_on_for_ever() {
                 }
                 if qos == ExactlyOnce {
                     ids.iter().for_each(|&id| client.send_pubrel(id));
-                    ids.iter().for_each(|&id| assert!(!client.expect_pubcomp(id).is_error()));
+                    ids.iter()
+                        .for_each(|&id| assert!(!client.expect_pubcomp(id).is_error()));
                 }
             }
         }

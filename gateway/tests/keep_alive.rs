@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use support::*;
 
 fn alive(version: ProtocolVersion, client_id: &str, keep_alive: u16) -> ConnectOptions {
-    ConnectOptions { keep_alive, ..options(version, client_id) }
+    ConnectOptions {
+        keep_alive,
+        ..options(version, client_id)
+    }
 }
 
 /// [MQTT-3.12.4-1], [3.1.1 MQTT-3.12.4-1]
@@ -37,7 +40,10 @@ fn mqtt5_3_1_2_22_silence_of_one_and_a_half_keep_alives_closes() {
         witness.subscribe("will/+", AtLeastOnce);
         let silent = [(V3_1_1, "old"), (V5, "new")].map(|(version, id)| {
             let will = will(&format!("will/{id}"), id, AtLeastOnce, false);
-            gateway.connect(ConnectOptions { will, ..alive(version, id, 1) })
+            gateway.connect(ConnectOptions {
+                will,
+                ..alive(version, id, 1)
+            })
         });
         let started = Instant::now();
         // Who keeps none may be silent.
@@ -50,8 +56,14 @@ fn mqtt5_3_1_2_22_silence_of_one_and_a_half_keep_alives_closes() {
         old.expect_closed();
         half.expect_disconnect(ReasonCode::KeepAliveTimeout);
         let lasted = started.elapsed();
-        assert!(lasted >= Duration::from_millis(1_450), "closed after {lasted:?}");
-        assert!(lasted < Duration::from_millis(4_000), "closed after {lasted:?}");
+        assert!(
+            lasted >= Duration::from_millis(1_450),
+            "closed after {lasted:?}"
+        );
+        assert!(
+            lasted < Duration::from_millis(4_000),
+            "closed after {lasted:?}"
+        );
         let mut wills = witness.expect_texts(2);
         wills.sort();
         assert_eq!(wills, ["new", "old"]);
@@ -77,7 +89,12 @@ fn mqtt5_3_1_2_20_any_packet_keeps_a_connection_alive() {
                 Some(other) => break other,
             }
         };
-        assert_eq!(ended, Packet::Disconnect { reason: ReasonCode::KeepAliveTimeout });
+        assert_eq!(
+            ended,
+            Packet::Disconnect {
+                reason: ReasonCode::KeepAliveTimeout
+            }
+        );
         publishes.expect_silence();
         subscribes.expect_silence();
         pings.expect_silence();

@@ -20,7 +20,9 @@ fn lasting(client_id: &str) -> ConnectOptions {
 
 /// Lets a second and a bit pass: the one thing a story about expiry has to wait for.
 fn let_a_second_pass(gateway: &Gateway) {
-    gateway.client("clock").expect_nothing_for(Duration::from_millis(1_100));
+    gateway
+        .client("clock")
+        .expect_nothing_for(Duration::from_millis(1_100));
 }
 
 /// [MQTT-3.3.2-6]
@@ -54,8 +56,10 @@ fn mqtt5_3_3_2_5_what_expired_is_not_delivered_and_what_waited_says_so() {
         let mut sleeper = gateway.connect(lasting("sleeper"));
         sleeper.subscribe("expiry/#", ExactlyOnce);
         sleeper.disconnect();
-        let mut narrow =
-            gateway.connect(ConnectOptions { receive_maximum: 1, ..options(V5, "narrow") });
+        let mut narrow = gateway.connect(ConnectOptions {
+            receive_maximum: 1,
+            ..options(V5, "narrow")
+        });
         narrow.subscribe("expiry/#", ExactlyOnce);
         let mut publisher = gateway.client("publisher");
         let mut publish = |topic: &str, text: &str, qos, seconds| {
@@ -113,12 +117,16 @@ fn mqtt5_4_3_3_7_expiry_does_not_apply_to_what_was_sent() {
         client.expect_pubrel(recorded.packet_id);
         client.vanish();
         // On our side of the exchange as well: the message expires, its packet id does not.
-        let receiver = publisher.send_publish_with("sent", "in", ExactlyOnce, false, false, &expiry(1));
+        let receiver =
+            publisher.send_publish_with("sent", "in", ExactlyOnce, false, false, &expiry(1));
         publisher.expect_pubrec(receiver);
         let_a_second_pass(gateway);
         let mut client = gateway.connect(lasting("client"));
         let again = client.take_publish();
-        assert_eq!((again.packet_id, again.text(), again.dup), (sent.packet_id, "sent", true));
+        assert_eq!(
+            (again.packet_id, again.text(), again.dup),
+            (sent.packet_id, "sent", true)
+        );
         client.expect_packet(Packet::PubRel {
             packet_id: recorded.packet_id,
             reason: ReasonCode::Success,

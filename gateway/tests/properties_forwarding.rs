@@ -44,11 +44,16 @@ fn delivered(topic: &str, given: &[u8], payload: &[u8]) -> Vec<u8> {
 #[test]
 fn mqtt5_3_3_2_17_properties_are_forwarded_unaltered_and_in_order() {
     for_every_layout(|gateway| {
-        let mut subscribers: Vec<_> = ["forward/topic", "forward/#", "+/topic", "$share/g/forward/+"]
-            .iter()
-            .enumerate()
-            .map(|(n, filter)| subscriber(gateway, &format!("subscriber-{n}"), filter))
-            .collect();
+        let mut subscribers: Vec<_> = [
+            "forward/topic",
+            "forward/#",
+            "+/topic",
+            "$share/g/forward/+",
+        ]
+        .iter()
+        .enumerate()
+        .map(|(n, filter)| subscriber(gateway, &format!("subscriber-{n}"), filter))
+        .collect();
         let mut publisher = gateway.client("publisher");
         for qos in QOS {
             let given = all(&given());
@@ -125,7 +130,10 @@ fn mqtt5_3_3_2_17_properties_survive_the_retained_store_and_a_sleeping_session()
         sleeper.fence();
         sleeper.vanish();
         let mut sleeper = gateway.connect(lasting(false));
-        sleeper.expect_packet(Packet::Publish(Publication { dup: true, ..second }));
+        sleeper.expect_packet(Packet::Publish(Publication {
+            dup: true,
+            ..second
+        }));
         let mut late = Raw::connected(gateway, V5, "late");
         late.send(packet(0x82, &[&[0, 1, 0], &text("sleep/1"), &[0]]));
         late.expect([0x90, 4, 0, 1, 0, 0]);
@@ -143,10 +151,14 @@ fn mqtt311_subscribers_get_the_payload_without_properties() {
         old.expect([0x90, 3, 0, 1, 0]);
         let mut new = subscriber(gateway, "new", "versions");
         let given = all(&given());
-        gateway.client("new publisher").publish_with("versions", b"x", AtLeastOnce, false, &given);
+        gateway
+            .client("new publisher")
+            .publish_with("versions", b"x", AtLeastOnce, false, &given);
         old.expect(packet(0x30, &[&text("versions"), b"x"]));
         new.expect(delivered("versions", &given, b"x"));
-        gateway.client_v3("old publisher").publish("versions", "y", AtLeastOnce);
+        gateway
+            .client_v3("old publisher")
+            .publish("versions", "y", AtLeastOnce);
         old.expect(packet(0x30, &[&text("versions"), b"y"]));
         new.expect(delivered("versions", &[], b"y"));
     });
@@ -164,18 +176,33 @@ fn mqtt5_3_3_2_14_wrong_properties_of_a_publish_are_refused() {
             (with_id(0x08, text("wild/#")), ProtocolError),
             (with_id(0x08, text(b"\xff")), MalformedPacket),
             (with_id(0x03, text(b"\xc0\x80")), MalformedPacket),
-            (with_id(0x26, [text("k"), text(b"\xed\xbf\xbf")].concat()), MalformedPacket),
+            (
+                with_id(0x26, [text("k"), text(b"\xed\xbf\xbf")].concat()),
+                MalformedPacket,
+            ),
             (vec![0x01, 2], ProtocolError),
             (vec![0x01, 1, 0x01, 1], ProtocolError),
-            ([with_id(0x03, text("a")), with_id(0x03, text("a"))].concat(), ProtocolError),
-            ([with_id(0x08, text("a")), with_id(0x08, text("a"))].concat(), ProtocolError),
-            ([with_id(0x09, text("a")), with_id(0x09, text("a"))].concat(), ProtocolError),
+            (
+                [with_id(0x03, text("a")), with_id(0x03, text("a"))].concat(),
+                ProtocolError,
+            ),
+            (
+                [with_id(0x08, text("a")), with_id(0x08, text("a"))].concat(),
+                ProtocolError,
+            ),
+            (
+                [with_id(0x09, text("a")), with_id(0x09, text("a"))].concat(),
+                ProtocolError,
+            ),
             (vec![0x02, 0, 0, 0, 1, 0x02, 0, 0, 0, 1], ProtocolError),
             (vec![0x11, 0, 0, 0, 1], MalformedPacket),
             (vec![0x02, 0, 0], MalformedPacket),
         ] {
             let mut raw = Raw::connected(gateway, V5, "client");
-            raw.send(packet(0x30, &[&text("topic"), &properties(&[&wrong]), b"x"]));
+            raw.send(packet(
+                0x30,
+                &[&text("topic"), &properties(&[&wrong]), b"x"],
+            ));
             raw.expect([0xe0, 1, reason as u8]);
             raw.expect_closed();
         }

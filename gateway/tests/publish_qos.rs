@@ -7,7 +7,10 @@ use std::collections::HashSet;
 use support::*;
 
 fn deny(settings: &mut NodeSettings) {
-    let limits = tidegate_codec::topic::TopicLimits { bytes_max: 64, levels_max: 8 };
+    let limits = tidegate_codec::topic::TopicLimits {
+        bytes_max: 64,
+        levels_max: 8,
+    };
     settings.shard.denied = vec![tidegate_codec::TopicFilter::parse("denied/#", limits).unwrap()];
 }
 
@@ -34,14 +37,20 @@ fn subscribed(gateway: &Gateway, version: ProtocolVersion, filter: &str, qos: u8
 
 fn subscribe(raw: &mut Raw, version: ProtocolVersion, filter: &str, qos: u8) {
     let no_properties: &[u8] = if version == V5 { &[0] } else { &[] };
-    raw.send(packet(0x82, &[&[0, 9], no_properties, &text(filter), &[qos]]));
+    raw.send(packet(
+        0x82,
+        &[&[0, 9], no_properties, &text(filter), &[qos]],
+    ));
     raw.expect(packet(0x90, &[&[0, 9], no_properties, &[qos]]));
 }
 
 /// A raw client whose session outlives its connection, of both versions.
 fn lasting(gateway: &Gateway, version: ProtocolVersion) -> (Raw, Vec<u8>) {
     let expiry: &[&[u8]] = &[&[0x11, 0, 0, 0, 60]];
-    Raw::accepted(gateway, &connect_with(version, 0, expiry, &[&text("subscriber")]))
+    Raw::accepted(
+        gateway,
+        &connect_with(version, 0, expiry, &[&text("subscriber")]),
+    )
 }
 
 /// [MQTT-4.3.1-1], [MQTT-2.2.1-2], [MQTT-3.3.1-2], [3.1.1 MQTT-4.3.1-1], [3.1.1 MQTT-2.3.1-5],
@@ -308,7 +317,8 @@ fn mqtt5_4_4_0_2_what_the_client_refused_is_not_sent_again() {
     });
 }
 
-/// [MQTT-4.3.3-4], [MQTT-3.6.2-1]: a PUBREC of an id nobody knows is answered all the same.
+/// [MQTT-4.3.3-4], [MQTT-3.6.2-1], [MQTT-3.6.2-2], [MQTT-3.6.2-3]: a PUBREC of an id nobody knows is answered all
+/// the same, with its reason and nothing else.
 #[test]
 fn mqtt5_3_6_2_1_a_pubrec_of_an_unknown_packet_id_is_released() {
     for_every_layout(|gateway| {
@@ -360,7 +370,10 @@ fn mqtt5_2_2_1_4_packet_ids_of_what_is_unacknowledged_differ() {
                 publisher.publish(&format!("ids/{n}"), "x", qos);
             }
             let taken: Vec<_> = (0..60).map(|_| subscriber.take_publish()).collect();
-            let ids: HashSet<_> = taken.iter().map(|publication| publication.packet_id).collect();
+            let ids: HashSet<_> = taken
+                .iter()
+                .map(|publication| publication.packet_id)
+                .collect();
             assert_eq!((ids.len(), ids.contains(&0)), (60, false));
         }
     });
@@ -387,7 +400,10 @@ fn mqtt5_4_5_0_1_a_message_goes_to_every_session_with_a_matching_subscription() 
         for client in &mut clients[..5] {
             for _ in 0..3 {
                 let publication = client.expect_publish();
-                assert_eq!((publication.topic.as_str(), publication.text()), ("all/x", "message"));
+                assert_eq!(
+                    (publication.topic.as_str(), publication.text()),
+                    ("all/x", "message")
+                );
             }
         }
         clients.iter_mut().for_each(Client::expect_silence);

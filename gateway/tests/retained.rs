@@ -7,11 +7,19 @@ use support::*;
 const QOS: [Qos; 3] = [AtMostOnce, AtLeastOnce, ExactlyOnce];
 
 fn handling(retain_handling: RetainHandling) -> SubscriptionOptions {
-    SubscriptionOptions { retain_handling, ..at(ExactlyOnce) }
+    SubscriptionOptions {
+        retain_handling,
+        ..at(ExactlyOnce)
+    }
 }
 
 /// A fresh client that subscribes to `filter` gets exactly these messages (topic, payload), in any order.
-fn newcomer_gets(gateway: &Gateway, version: ProtocolVersion, filter: &str, expected: &[(&str, &str)]) {
+fn newcomer_gets(
+    gateway: &Gateway,
+    version: ProtocolVersion,
+    filter: &str,
+    expected: &[(&str, &str)],
+) {
     let mut newcomer = gateway.connect(options(version, "newcomer"));
     newcomer.subscribe(filter, ExactlyOnce);
     let mut got: Vec<_> = (0..expected.len())
@@ -20,8 +28,10 @@ fn newcomer_gets(gateway: &Gateway, version: ProtocolVersion, filter: &str, expe
         .map(|publication| (publication.topic.clone(), publication.text().to_owned()))
         .collect();
     got.sort();
-    let mut expected: Vec<_> =
-        expected.iter().map(|(topic, text)| (topic.to_string(), text.to_string())).collect();
+    let mut expected: Vec<_> = expected
+        .iter()
+        .map(|(topic, text)| (topic.to_string(), text.to_string()))
+        .collect();
     expected.sort();
     assert_eq!(got, expected, "{filter}");
     // Retained messages are asked for behind SUBACK; a live one comes behind all of them.
@@ -84,7 +94,10 @@ fn mqtt5_3_3_1_6_an_empty_message_clears_and_is_delivered_as_any_other() {
 #[test]
 fn mqtt5_3_3_1_12_retain_is_cleared_for_subscriptions_that_do_not_ask_for_it() {
     for_every_layout(|gateway| {
-        let as_published = SubscriptionOptions { retain_as_published: true, ..at(AtLeastOnce) };
+        let as_published = SubscriptionOptions {
+            retain_as_published: true,
+            ..at(AtLeastOnce)
+        };
         let mut plain = gateway.client("plain");
         plain.subscribe("rap/#", AtLeastOnce);
         let mut old = gateway.client_v3("old");
@@ -112,7 +125,9 @@ fn mqtt5_3_3_1_12_retain_is_cleared_for_subscriptions_that_do_not_ask_for_it() {
 fn mqtt5_3_3_1_10_retain_handling_says_when_retained_messages_are_sent() {
     use RetainHandling::{DoNotSend, SendAtNewSubscribe, SendAtSubscribe};
     for_every_layout(|gateway| {
-        gateway.client("publisher").publish_retained("handling/topic", "kept", ExactlyOnce);
+        gateway
+            .client("publisher")
+            .publish_retained("handling/topic", "kept", ExactlyOnce);
         for filter in ["handling/topic", "handling/#", "+/topic"] {
             for (n, (first, second, counts)) in [
                 (SendAtSubscribe, SendAtSubscribe, [1, 1]),
@@ -134,7 +149,11 @@ fn mqtt5_3_3_1_10_retain_handling_says_when_retained_messages_are_sent() {
                         assert_eq!((publication.text(), publication.retain), ("kept", true));
                     }
                     client.publish("fence", "fence", AtLeastOnce);
-                    assert_eq!(client.expect_publish().text(), "fence", "{first:?} {second:?}");
+                    assert_eq!(
+                        client.expect_publish().text(),
+                        "fence",
+                        "{first:?} {second:?}"
+                    );
                 }
                 // Unsubscribed, it is new again.
                 client.unsubscribe(&[filter]);
@@ -149,13 +168,18 @@ fn mqtt5_3_3_1_10_retain_handling_says_when_retained_messages_are_sent() {
 #[test]
 fn mqtt311_3_8_4_3_subscribing_again_sends_what_is_retained_again() {
     for_every_layout(|gateway| {
-        gateway.client("publisher").publish_retained("again/topic", "kept", AtLeastOnce);
+        gateway
+            .client("publisher")
+            .publish_retained("again/topic", "kept", AtLeastOnce);
         let mut client = gateway.client_v3("client");
         for qos in [AtMostOnce, AtLeastOnce, ExactlyOnce] {
             client.subscribe("again/#", qos);
             let publication = client.expect_publish();
             assert!(publication.retain);
-            assert_eq!((publication.text(), publication.qos), ("kept", qos.min(AtLeastOnce)));
+            assert_eq!(
+                (publication.text(), publication.qos),
+                ("kept", qos.min(AtLeastOnce))
+            );
         }
     });
 }
@@ -164,10 +188,14 @@ fn mqtt311_3_8_4_3_subscribing_again_sends_what_is_retained_again() {
 #[test]
 fn mqtt5_3_8_4_8_a_retained_message_has_the_lower_qos_of_both() {
     for_every_layout(|gateway| {
+        let mut publisher = gateway.client("publisher");
         for published in QOS {
-            gateway.client("publisher").publish_retained("lower", "kept", published);
-            gateway.client("publisher").publish("lower", "fence", AtLeastOnce);
-            for (version, granted) in [V3_1_1, V5].into_iter().flat_map(|v| QOS.map(|qos| (v, qos))) {
+            publisher.publish_retained("lower", "kept", published);
+            publisher.publish("lower", "fence", AtLeastOnce);
+            for (version, granted) in [V3_1_1, V5]
+                .into_iter()
+                .flat_map(|v| QOS.map(|qos| (v, qos)))
+            {
                 let mut client = gateway.connect(options(version, "client"));
                 client.subscribe("lower", granted);
                 assert_eq!(client.expect_publish().qos, published.min(granted));
@@ -188,11 +216,16 @@ fn mqtt5_3_3_1_9_a_wildcard_brings_every_matching_retained_message() {
         publisher.publish_retained("narrow/1", "other", AtLeastOnce);
         for (version, filter) in [(V3_1_1, "wide/+"), (V5, "wide/#"), (V5, "+/+")] {
             for qos in [AtMostOnce, ExactlyOnce] {
-                let options = ConnectOptions { receive_maximum: 7, ..options(version, "client") };
+                let options = ConnectOptions {
+                    receive_maximum: 7,
+                    ..options(version, "client")
+                };
                 let mut client = gateway.connect(options);
                 client.subscribe(filter, qos);
                 let expected = if filter == "+/+" { 301 } else { 300 };
-                let mut got: Vec<_> = (0..expected).map(|_| client.expect_publish().topic).collect();
+                let mut got: Vec<_> = (0..expected)
+                    .map(|_| client.expect_publish().topic)
+                    .collect();
                 got.sort();
                 got.dedup();
                 assert_eq!(got.len(), expected, "each once");
@@ -202,18 +235,17 @@ fn mqtt5_3_3_1_9_a_wildcard_brings_every_matching_retained_message() {
     });
 }
 
-/// [MQTT-3.3.1-8], [MQTT-3.3.1-5]: what is retained does not depend on its publisher's session, and a `$p2p/`
-/// message is never retained.
+/// [3.1.1 MQTT-3.1.2-7], [MQTT-3.3.1-5]: the end of its publisher's session does not end it.
 #[test]
-fn mqtt5_3_3_1_5_retained_messages_are_no_part_of_a_session() {
+fn mqtt311_3_1_2_7_retained_messages_are_no_part_of_a_session() {
     for_every_layout(|gateway| {
-        let mut publisher = gateway.client("publisher");
-        publisher.publish_retained("outlives", "kept", AtLeastOnce);
-        publisher.publish_retained("$p2p/newcomer", "not kept", AtLeastOnce);
-        publisher.disconnect();
-        gateway.connect(options(V5, "publisher")).disconnect();
-        newcomer_gets(gateway, V5, "outlives", &[("outlives", "kept")]);
-        assert_eq!(gateway.total(|shard| shard.router.retained_messages), 1);
+        for version in [V3_1_1, V5] {
+            let mut publisher = gateway.connect(options(version, "publisher"));
+            publisher.publish_retained("outlives", "kept", AtLeastOnce);
+            publisher.disconnect();
+            gateway.await_total(0, |shard| shard.router.sessions_online);
+            newcomer_gets(gateway, version, "outlives", &[("outlives", "kept")]);
+        }
     });
 }
 
@@ -230,6 +262,11 @@ fn retained_messages_above_their_bound_are_delivered_and_not_kept() {
             publisher.publish_retained(topic, "new", AtLeastOnce);
             assert_eq!(witness.expect_publish().topic, topic);
         }
-        newcomer_gets(gateway, V5, "bound/#", &[("bound/x/1", "new"), ("bound/x/2", "new")]);
+        newcomer_gets(
+            gateway,
+            V5,
+            "bound/#",
+            &[("bound/x/1", "new"), ("bound/x/2", "new")],
+        );
     });
 }

@@ -9,7 +9,11 @@ use ReasonCode::Success;
 /// CONNECT with a session that outlives its connection, in every version's own words.
 fn lasting(version: ProtocolVersion, client_id: &str) -> ConnectOptions {
     let session_expiry_interval = if version == V5 { 60 } else { 0 };
-    ConnectOptions { clean_start: false, session_expiry_interval, ..options(version, client_id) }
+    ConnectOptions {
+        clean_start: false,
+        session_expiry_interval,
+        ..options(version, client_id)
+    }
 }
 
 /// [MQTT-3.1.2-5], [MQTT-3.1.2-6], [MQTT-3.1.2-23], [MQTT-3.1.3-2], [MQTT-3.1.4-4], [MQTT-3.2.2-3], [MQTT-4.5.0-1],
@@ -40,7 +44,9 @@ fn mqtt5_3_1_2_5_a_session_is_resumed_with_subscriptions_and_messages() {
                 let mut client = gateway.connect(lasting(version, "resumes"));
                 assert!(client.session_present());
                 assert_eq!(client.expect_texts(2), ["one", "two"]);
-                gateway.client("publisher").publish("kept/2", "three", AtLeastOnce);
+                gateway
+                    .client("publisher")
+                    .publish("kept/2", "three", AtLeastOnce);
                 assert_eq!(client.expect_publish().text(), "three");
                 client.expect_silence();
                 client.disconnect();
@@ -59,17 +65,26 @@ fn mqtt5_3_1_2_4_a_clean_start_discards_the_session() {
             let mut client = gateway.connect(lasting(version, "cleans"));
             client.subscribe("discarded", ExactlyOnce);
             client.disconnect();
-            gateway.client("publisher").publish("discarded", "old", AtLeastOnce);
-            let clean = ConnectOptions { clean_start: true, ..lasting(version, "cleans") };
+            gateway
+                .client("publisher")
+                .publish("discarded", "old", AtLeastOnce);
+            let clean = ConnectOptions {
+                clean_start: true,
+                ..lasting(version, "cleans")
+            };
             let mut client = gateway.connect(clean.clone());
             assert!(!client.session_present());
-            gateway.client("publisher").publish("discarded", "new", AtLeastOnce);
+            gateway
+                .client("publisher")
+                .publish("discarded", "new", AtLeastOnce);
             client.expect_silence();
             // Also where the session is in use.
             client.subscribe("discarded", AtLeastOnce);
             let mut newcomer = gateway.connect(clean);
             assert!(!newcomer.session_present());
-            gateway.client("publisher").publish("discarded", "newest", AtLeastOnce);
+            gateway
+                .client("publisher")
+                .publish("discarded", "newest", AtLeastOnce);
             newcomer.expect_silence();
             newcomer.disconnect();
             gateway.connect(options(version, "cleans")).disconnect();
@@ -89,7 +104,9 @@ fn mqtt311_3_1_2_6_a_clean_session_ends_with_its_connection() {
             assert_eq!(gateway.total(|shard| shard.router.sessions_offline), 0);
             let mut client = gateway.connect(lasting(version, "brief"));
             assert!(!client.session_present());
-            gateway.client("publisher").publish("brief", "x", AtLeastOnce);
+            gateway
+                .client("publisher")
+                .publish("brief", "x", AtLeastOnce);
             client.expect_silence();
             client.disconnect();
             gateway.connect(options(version, "brief")).disconnect();
@@ -104,7 +121,10 @@ fn mqtt5_3_1_2_23_an_expiry_of_0_ends_the_session_that_was_resumed() {
         let mut client = gateway.connect(lasting(V5, "ends"));
         client.subscribe("ends", AtLeastOnce);
         client.disconnect();
-        let brief = ConnectOptions { clean_start: false, ..options(V5, "ends") };
+        let brief = ConnectOptions {
+            clean_start: false,
+            ..options(V5, "ends")
+        };
         let mut client = gateway.connect(brief.clone());
         assert!(client.session_present());
         client.disconnect();
@@ -130,7 +150,9 @@ fn mqtt5_4_1_0_2_a_session_is_discarded_when_its_expiry_has_passed_and_not_befor
         returns.disconnect();
         assert_eq!(gateway.total(|shard| shard.router.sessions_offline), 2);
         gateway.await_total(1, |shard| shard.router.sessions_expired_total);
-        gateway.client("publisher").publish("expiry", "late", AtLeastOnce);
+        gateway
+            .client("publisher")
+            .publish("expiry", "late", AtLeastOnce);
         // Connected for longer than its expiry.
         assert_eq!(stays.expect_publish().text(), "late");
         let mut leaves = gateway.connect(for_a_second("leaves"));
@@ -148,9 +170,8 @@ fn mqtt5_4_1_0_2_a_session_is_discarded_when_its_expiry_has_passed_and_not_befor
 fn mqtt5_3_14_2_2_2_disconnect_may_change_the_expiry() {
     for_every_layout(|gateway| {
         let with_expiry = |seconds: u8| packet(0xe0, &[&[0, 5, 0x11, 0, 0, 0, seconds]]);
-        let lasting = |seconds| {
-            connect_with(V5, 0, &[&[0x11, 0, 0, 0, seconds]], &[&text("changes")])
-        };
+        let lasting =
+            |seconds| connect_with(V5, 0, &[&[0x11, 0, 0, 0, seconds]], &[&text("changes")]);
         let (mut raw, _) = Raw::accepted(gateway, &lasting(60));
         raw.send(with_expiry(0));
         raw.expect_closed();
@@ -173,9 +194,20 @@ fn mqtt5_3_14_2_2_2_disconnect_may_change_the_expiry() {
 fn mqtt5_3_2_2_3_2_a_capped_expiry_is_announced() {
     for_every_layout(|gateway| {
         let month = 30 * 24 * 3_600;
-        for (asked, announced) in [(60, None), (month, None), (month + 1, Some(month)), (u32::MAX, Some(month))] {
-            let options = ConnectOptions { session_expiry_interval: asked, ..options(V5, "capped") };
-            assert_eq!(gateway.connect(options).connack().session_expiry_interval, announced);
+        for (asked, announced) in [
+            (60, None),
+            (month, None),
+            (month + 1, Some(month)),
+            (u32::MAX, Some(month)),
+        ] {
+            let options = ConnectOptions {
+                session_expiry_interval: asked,
+                ..options(V5, "capped")
+            };
+            assert_eq!(
+                gateway.connect(options).connack().session_expiry_interval,
+                announced
+            );
         }
     });
 }
@@ -196,7 +228,10 @@ fn mqtt311_3_1_2_4_a_session_may_be_resumed_with_another_version() {
         client.vanish();
         let mut client = gateway.connect(lasting(V3_1_1, "upgrades"));
         assert!(client.session_present());
-        client.expect_packet(Packet::Publish(Publication { dup: true, ..publication }));
+        client.expect_packet(Packet::Publish(Publication {
+            dup: true,
+            ..publication
+        }));
     });
 }
 
@@ -240,7 +275,10 @@ fn a_sleeping_session_keeps_the_newest_messages() {
         client.disconnect();
         let mut publisher = gateway.client("publisher");
         for n in 0..25 {
-            assert_eq!(publisher.publish("sleeps", format!("{n}"), AtLeastOnce), Success);
+            assert_eq!(
+                publisher.publish("sleeps", format!("{n}"), AtLeastOnce),
+                Success
+            );
         }
         let mut client = gateway.connect(lasting(V5, "sleeps"));
         let expected: Vec<_> = (15..25).map(|n| format!("{n}")).collect();

@@ -38,18 +38,29 @@ fn collect(clients: &mut [Client], count: usize) -> Vec<Vec<String>> {
 #[test]
 fn mqtt5_4_8_2_1_each_message_goes_to_one_member() {
     for_every_layout(|gateway| {
-        for filter in ["$share/group/shared/#", "$share/group/+/topic", "$share/group/#"] {
+        for filter in [
+            "$share/group/shared/#",
+            "$share/group/+/topic",
+            "$share/group/#",
+        ] {
             let mut members = members(gateway, filter, &[ExactlyOnce; 4]);
             let mut publisher = gateway.client("publisher");
             for n in 0..60 {
                 let qos = [AtMostOnce, AtLeastOnce, ExactlyOnce][n % 3];
                 publisher.publish("shared/topic", format!("{n}"), qos);
-                }
+            }
             let got = collect(&mut members, 60);
-            let mut all: Vec<usize> = got.iter().flatten().map(|text| text.parse().unwrap()).collect();
+            let mut all: Vec<usize> = got
+                .iter()
+                .flatten()
+                .map(|text| text.parse().unwrap())
+                .collect();
             all.sort();
             assert_eq!(all, (0..60).collect::<Vec<_>>());
-            assert!(got.iter().all(|got| got.len() >= 5), "everyone gets its part: {got:?}");
+            assert!(
+                got.iter().all(|got| got.len() >= 5),
+                "everyone gets its part: {got:?}"
+            );
             members.iter_mut().for_each(Client::expect_silence);
         }
     });
@@ -76,7 +87,11 @@ fn mqtt5_4_8_2_1_every_group_and_every_subscription_gets_its_copy() {
         collect(&mut two, 10);
         assert_eq!(alone.expect_texts(10).len(), 10);
         assert_eq!(twice.expect_texts(20).len(), 20);
-        for client in one.iter_mut().chain(&mut two).chain([&mut alone, &mut twice]) {
+        for client in one
+            .iter_mut()
+            .chain(&mut two)
+            .chain([&mut alone, &mut twice])
+        {
             client.expect_silence();
         }
     });
@@ -129,7 +144,10 @@ fn mqtt5_4_8_2_4_qos_2_is_completed_with_the_member_it_was_sent_to() {
         second.expect_silence();
         let mut first = gateway.connect(lasting(false));
         first.expect_packet(Packet::Publish(Publication { dup: true, ..sent }));
-        first.expect_packet(Packet::PubRel { packet_id: recorded.packet_id, reason: Success });
+        first.expect_packet(Packet::PubRel {
+            packet_id: recorded.packet_id,
+            reason: Success,
+        });
         second.expect_silence();
     });
 }
@@ -153,7 +171,10 @@ fn mqtt5_4_8_2_5_qos_2_dies_with_its_session_and_qos_1_goes_on() {
         second.subscribe("$share/group/ends", ExactlyOnce);
         first.vanish();
         let again = second.expect_publish();
-        assert_eq!((again.text(), again.qos, again.dup), ("one", AtLeastOnce, false));
+        assert_eq!(
+            (again.text(), again.qos, again.dup),
+            ("one", AtLeastOnce, false)
+        );
         second.expect_silence();
     });
 }
@@ -176,7 +197,11 @@ fn mqtt5_4_8_2_6_what_a_member_refuses_goes_to_nobody_else() {
             let (packet_id, reason) = (publication.packet_id, ReasonCode::NotAuthorized);
             refuses.send_ack(&match qos {
                 AtLeastOnce => tidegate_codec::Ack::PubAck { packet_id, reason },
-                _ => tidegate_codec::Ack::PubRec { packet_id, reason, again: false },
+                _ => tidegate_codec::Ack::PubRec {
+                    packet_id,
+                    reason,
+                    again: false,
+                },
             });
         }
         refuses.fence();
@@ -210,7 +235,10 @@ fn mqtt5_4_8_2_a_shared_subscription_gets_no_retained_messages() {
         publisher.publish_retained("kept/topic", "kept", AtLeastOnce);
         let mut member = gateway.client("member");
         for _ in 0..2 {
-            assert_eq!(member.try_subscribe("$share/g/kept/#", at(AtLeastOnce)), GrantedQos1);
+            assert_eq!(
+                member.try_subscribe("$share/g/kept/#", at(AtLeastOnce)),
+                GrantedQos1
+            );
             member.subscribe("fence", AtMostOnce);
             member.publish("fence", "fence", AtLeastOnce);
             assert_eq!(member.expect_publish().text(), "fence");
@@ -226,15 +254,26 @@ fn mqtt5_4_8_2_a_shared_subscription_gets_no_retained_messages() {
 fn mqtt5_3_3_4_3_a_member_has_its_own_identifier_and_options() {
     for_every_layout(|gateway| {
         let mut member = gateway.client("member");
-        let options = SubscriptionOptions { retain_as_published: true, ..at(AtLeastOnce) };
+        let options = SubscriptionOptions {
+            retain_as_published: true,
+            ..at(AtLeastOnce)
+        };
         member.subscribe_with(&[("$share/g/own", options)], Some(77));
-        gateway.client("publisher").publish_retained("own", "x", AtLeastOnce);
+        gateway
+            .client("publisher")
+            .publish_retained("own", "x", AtLeastOnce);
         let publication = member.expect_publish();
-        assert_eq!((publication.subscription_ids.as_slice(), publication.retain), (&[77][..], true));
+        assert_eq!(
+            (publication.subscription_ids.as_slice(), publication.retain),
+            (&[77][..], true)
+        );
         member.subscribe_with(&[("$share/g/own", at(AtMostOnce))], Some(78));
         gateway.client("publisher").publish("own", "x", AtLeastOnce);
         let publication = member.expect_publish();
-        assert_eq!((publication.subscription_ids.as_slice(), publication.qos), (&[78][..], AtMostOnce));
+        assert_eq!(
+            (publication.subscription_ids.as_slice(), publication.qos),
+            (&[78][..], AtMostOnce)
+        );
     });
 }
 
@@ -248,7 +287,10 @@ fn mqtt5_3_10_4_2_who_leaves_the_group_gets_nothing_more() {
         gateway.await_total(2, |shard| shard.router.sessions_online);
         let mut publisher = gateway.client("publisher");
         for n in 0..10 {
-            assert_eq!(publisher.publish("leave", format!("{n}"), AtLeastOnce), Success);
+            assert_eq!(
+                publisher.publish("leave", format!("{n}"), AtLeastOnce),
+                Success
+            );
         }
         assert_eq!(members[1].expect_texts(10).len(), 10);
         members.iter_mut().for_each(Client::expect_silence);

@@ -15,9 +15,15 @@ fn mqtt5_3_8_4_2_suback_bears_the_packet_id_and_the_granted_qos() {
         let mut new = Raw::connected(gateway, V5, "new");
         let mut old = Raw::connected(gateway, V3_1_1, "old");
         for (id, qos) in [(0x0001u16, 0u8), (0x1234, 1), (0xffff, 2)] {
-            new.send(packet(0x82, &[&id.to_be_bytes(), &[0], &text("some/filter"), &[qos]]));
+            new.send(packet(
+                0x82,
+                &[&id.to_be_bytes(), &[0], &text("some/filter"), &[qos]],
+            ));
             new.expect(packet(0x90, &[&id.to_be_bytes(), &[0, qos]]));
-            old.send(packet(0x82, &[&id.to_be_bytes(), &text("some/filter"), &[qos]]));
+            old.send(packet(
+                0x82,
+                &[&id.to_be_bytes(), &text("some/filter"), &[qos]],
+            ));
             old.expect(packet(0x90, &[&id.to_be_bytes(), &[qos]]));
         }
     });
@@ -28,16 +34,36 @@ fn mqtt5_3_8_4_2_suback_bears_the_packet_id_and_the_granted_qos() {
 #[test]
 fn mqtt5_3_8_4_5_many_filters_are_answered_by_one_suback_in_their_order() {
     for_every_layout(|gateway| {
-        let filters = ["many/a", "many/+/b", "#", "many/a", "$share/g/many/c", "+/d", "many/e/#"];
-        let options: Vec<_> =
-            filters.iter().zip([2, 0, 1, 1, 2, 0, 2]).map(|(f, q)| (*f, at(QOS[q]))).collect();
-        let expected =
-            [GrantedQos2, Success, GrantedQos1, GrantedQos1, GrantedQos2, Success, GrantedQos2];
+        let filters = [
+            "many/a",
+            "many/+/b",
+            "#",
+            "many/a",
+            "$share/g/many/c",
+            "+/d",
+            "many/e/#",
+        ];
+        let options: Vec<_> = filters
+            .iter()
+            .zip([2, 0, 1, 1, 2, 0, 2])
+            .map(|(f, q)| (*f, at(QOS[q])))
+            .collect();
+        let expected = [
+            GrantedQos2,
+            Success,
+            GrantedQos1,
+            GrantedQos1,
+            GrantedQos2,
+            Success,
+            GrantedQos2,
+        ];
         for version in [V3_1_1, V5] {
             let mut client = gateway.connect(support::options(version, "many"));
             assert_eq!(client.subscribe_with(&options, None), expected);
             // The later of two equal filters counts.
-            gateway.client("publisher").publish("many/a", "x", ExactlyOnce);
+            gateway
+                .client("publisher")
+                .publish("many/a", "x", ExactlyOnce);
             assert_eq!(client.expect_publish().qos, AtLeastOnce);
             client.expect_silence();
         }
@@ -51,13 +77,41 @@ fn mqtt5_3_9_3_1_a_filter_that_is_none_fails_alone() {
     for_every_layout(|gateway| {
         let mut client = gateway.client("client");
         for bad in [
-            "", "a#", "#/a", "a/#/b", "a/b#", "+a", "a+", "a/+b/c", "a/b+", "##", "++", "#+", "a/##",
-            "$share", "$share/", "$share/g", "$share/g/", "$share//a", "$share/g+/a", "$share/#/a",
-            "$share/+/a", "$share/g/a#", "$share/g/#/a",
+            "",
+            "a#",
+            "#/a",
+            "a/#/b",
+            "a/b#",
+            "+a",
+            "a+",
+            "a/+b/c",
+            "a/b+",
+            "##",
+            "++",
+            "#+",
+            "a/##",
+            "$share",
+            "$share/",
+            "$share/g",
+            "$share/g/",
+            "$share//a",
+            "$share/g+/a",
+            "$share/#/a",
+            "$share/+/a",
+            "$share/g/a#",
+            "$share/g/#/a",
         ] {
-            let all = [("good/1", at(AtLeastOnce)), (bad, at(AtMostOnce)), ("good/2", at(AtMostOnce))];
+            let all = [
+                ("good/1", at(AtLeastOnce)),
+                (bad, at(AtMostOnce)),
+                ("good/2", at(AtMostOnce)),
+            ];
             let reasons = client.subscribe_with(&all, None);
-            assert_eq!(reasons, [GrantedQos1, TopicFilterInvalid, Success], "{bad:?}");
+            assert_eq!(
+                reasons,
+                [GrantedQos1, TopicFilterInvalid, Success],
+                "{bad:?}"
+            );
         }
     });
 }
@@ -131,7 +185,10 @@ fn mqtt5_3_8_4_4_replacing_a_subscription_loses_no_message() {
 #[test]
 fn mqtt5_3_8_3_3_no_local_keeps_a_clients_own_messages_away() {
     for_every_layout(|gateway| {
-        let no_local = SubscriptionOptions { no_local: true, ..at(ExactlyOnce) };
+        let no_local = SubscriptionOptions {
+            no_local: true,
+            ..at(ExactlyOnce)
+        };
         let mut own = gateway.client("own");
         own.try_subscribe("local/topic", no_local);
         own.try_subscribe("local/wild/#", no_local);
@@ -204,7 +261,10 @@ fn mqtt5_3_3_4_3_subscription_identifiers_follow_their_subscription() {
         let mut publisher = gateway.client("publisher");
         publisher.publish_retained("ident/retained", "kept", AtLeastOnce);
         let mut client = gateway.connect(lasting(true));
-        client.subscribe_with(&[("ident/#", at(AtLeastOnce)), ("other/#", at(AtLeastOnce))], Some(7));
+        client.subscribe_with(
+            &[("ident/#", at(AtLeastOnce)), ("other/#", at(AtLeastOnce))],
+            Some(7),
+        );
         assert_eq!(client.expect_publish().subscription_ids, [7]);
         publisher.publish("other/x", "x", AtLeastOnce);
         assert_eq!(client.expect_publish().subscription_ids, [7]);
@@ -212,8 +272,10 @@ fn mqtt5_3_3_4_3_subscription_identifiers_follow_their_subscription() {
         publisher.publish("ident/x", "x", AtLeastOnce);
         let mut client = gateway.connect(lasting(false));
         assert_eq!(client.expect_publish().subscription_ids, [7]);
-        let no_retained =
-            SubscriptionOptions { retain_handling: RetainHandling::DoNotSend, ..at(AtLeastOnce) };
+        let no_retained = SubscriptionOptions {
+            retain_handling: RetainHandling::DoNotSend,
+            ..at(AtLeastOnce)
+        };
         client.subscribe_with(&[("ident/#", no_retained)], Some(8));
         publisher.publish("ident/x", "x", AtLeastOnce);
         assert_eq!(client.expect_publish().subscription_ids, [8]);
@@ -225,9 +287,27 @@ fn mqtt5_3_3_4_3_subscription_identifiers_follow_their_subscription() {
 
 /// Everything [`mqtt5_4_7_1_filters_match_what_the_standard_says`] publishes to.
 const TOPICS: [&str; 21] = [
-    "sport", "sport/", "sport/tennis", "sport/tennis/player1", "sport/tennis/player1/ranking",
-    "sport/tennis/player1/score/wimbledon", "sport/tennis/player2", "/finance", "finance", "/", "//",
-    "a//b", "a/b", "A/b", "a/ b", "a/\u{e9}", "a/e\u{301}", "\u{feff}a/b", "sport/$x", "x", "a/b/c/d/e/f/g",
+    "sport",
+    "sport/",
+    "sport/tennis",
+    "sport/tennis/player1",
+    "sport/tennis/player1/ranking",
+    "sport/tennis/player1/score/wimbledon",
+    "sport/tennis/player2",
+    "/finance",
+    "finance",
+    "/",
+    "//",
+    "a//b",
+    "a/b",
+    "A/b",
+    "a/ b",
+    "a/\u{e9}",
+    "a/e\u{301}",
+    "\u{feff}a/b",
+    "sport/$x",
+    "x",
+    "a/b/c/d/e/f/g",
 ];
 
 /// [MQTT-3.3.2-3], [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1], [MQTT-4.7.3-4], [MQTT-1.5.4-3],
@@ -277,7 +357,10 @@ fn mqtt5_4_7_1_filters_match_what_the_standard_says() {
                     .map(|got| (got.text().parse::<usize>().unwrap(), got.topic))
                     .collect();
                 got.sort();
-                let expected: Vec<_> = expected.iter().map(|&n| (n, TOPICS[n].to_owned())).collect();
+                let expected: Vec<_> = expected
+                    .iter()
+                    .map(|&n| (n, TOPICS[n].to_owned()))
+                    .collect();
                 assert_eq!(got, expected, "{filter}");
                 subscriber.expect_silence();
             }
@@ -298,7 +381,10 @@ fn mqtt5_4_7_2_1_leading_wildcards_do_not_match_dollar_topics() {
         });
         let mut publisher = gateway.client("publisher");
         for topic in ["$SYS/x", "$dollar/a", "$dollar/a/b", "$", "$p2p/nobody"] {
-            assert_eq!(publisher.publish(topic, "x", AtLeastOnce), ReasonCode::NoMatchingSubscribers);
+            assert_eq!(
+                publisher.publish(topic, "x", AtLeastOnce),
+                ReasonCode::NoMatchingSubscribers
+            );
         }
         publisher.publish("a/$b", "x", AtLeastOnce);
         for client in &mut clients {
@@ -343,7 +429,9 @@ fn mqtt5_3_9_3_2_subscriptions_above_the_quota_are_refused() {
         new.unsubscribe(&["q/1"]);
         assert_eq!(new.try_subscribe("q/3", at(AtMostOnce)), Success);
         let mut old = Raw::connected(gateway, V3_1_1, "old");
-        let filters: Vec<_> = (b'1'..=b'4').flat_map(|n| [0, 3, b'q', b'/', n, 1]).collect();
+        let filters: Vec<_> = (b'1'..=b'4')
+            .flat_map(|n| [0, 3, b'q', b'/', n, 1])
+            .collect();
         old.send(packet(0x82, &[&[0, 1], &filters]));
         old.expect([0x90, 6, 0, 1, 1, 1, 1, 0x80]);
     });

@@ -11,7 +11,14 @@ fn alias(number: u16) -> Vec<u8> {
 
 /// PUBLISH of QoS 0 with an alias.
 fn publish(topic: &str, number: u16, payload: &str) -> Vec<u8> {
-    packet(0x30, &[&text(topic), &properties(&[&alias(number)]), payload.as_bytes()])
+    packet(
+        0x30,
+        &[
+            &text(topic),
+            &properties(&[&alias(number)]),
+            payload.as_bytes(),
+        ],
+    )
 }
 
 /// [MQTT-3.3.2-12], [MQTT-3.2.2-17]: every alias up to the announced maximum, given, used and given anew.
@@ -23,7 +30,10 @@ fn mqtt5_3_3_2_12_every_announced_alias_is_accepted() {
         let mut publisher = gateway.client("publisher");
         let mut expect = |topic: &str, text: &str| {
             let publication = subscriber.expect_publish();
-            assert_eq!((publication.topic.as_str(), publication.text()), (topic, text));
+            assert_eq!(
+                (publication.topic.as_str(), publication.text()),
+                (topic, text)
+            );
         };
         for number in 1..=16 {
             // A message to a topic waits for its acknowledgement, because topics have different owners.
@@ -36,7 +46,13 @@ fn mqtt5_3_3_2_12_every_announced_alias_is_accepted() {
         for number in (1..=16).rev() {
             publisher.publish_with("", "still", ExactlyOnce, false, &alias(number));
             expect(&format!("alias/{number}"), "still");
-            publisher.publish_with("alias/other", "given anew", AtLeastOnce, false, &alias(number));
+            publisher.publish_with(
+                "alias/other",
+                "given anew",
+                AtLeastOnce,
+                false,
+                &alias(number),
+            );
             expect("alias/other", "given anew");
             publisher.publish_with("", "used anew", AtMostOnce, false, &alias(number));
             expect("alias/other", "used anew");
@@ -112,7 +128,10 @@ fn mqtt5_3_1_2_26_no_alias_above_the_clients_maximum_is_sent() {
             .into_iter()
             .map(|topic_alias_maximum| {
                 let id = format!("takes-{topic_alias_maximum}");
-                let options = ConnectOptions { topic_alias_maximum, ..options(V5, &id) };
+                let options = ConnectOptions {
+                    topic_alias_maximum,
+                    ..options(V5, &id)
+                };
                 let mut client = gateway.connect(options);
                 client.subscribe("alias/#", AtMostOnce);
                 client
@@ -125,7 +144,10 @@ fn mqtt5_3_1_2_26_no_alias_above_the_clients_maximum_is_sent() {
                 publisher.publish(&topic, &text, AtLeastOnce);
                 for client in &mut clients {
                     let publication = client.expect_publish();
-                    assert_eq!((publication.topic.as_str(), publication.text()), (&*topic, &*text));
+                    assert_eq!(
+                        (publication.topic.as_str(), publication.text()),
+                        (&*topic, &*text)
+                    );
                 }
             }
         }
@@ -155,10 +177,17 @@ fn mqtt5_3_1_2_27_aliases_are_sent_only_to_those_who_take_them() {
             publisher.publish("alias/x", "x", AtLeastOnce);
             // The first one bears the topic, with or without its alias.
             let first = raw.next().unwrap();
-            assert!([&plain, &publish("alias/x", 1, "x")].contains(&&first), "{first:02x?}");
+            assert!(
+                [&plain, &publish("alias/x", 1, "x")].contains(&&first),
+                "{first:02x?}"
+            );
             publisher.publish("alias/x", "x", AtLeastOnce);
             let second = raw.next().unwrap();
-            let known = [publish("alias/x", 1, "x"), publish("", 1, "x"), plain.clone()];
+            let known = [
+                publish("alias/x", 1, "x"),
+                publish("", 1, "x"),
+                plain.clone(),
+            ];
             assert!(known.contains(&second), "{second:02x?}");
         }
     });

@@ -55,7 +55,9 @@ fn mqtt5_3_10_4_1_filters_are_compared_character_by_character() {
         for client in [&mut new, &mut old] {
             client.subscribe("exact/+", AtLeastOnce);
         }
-        let others = ["exact/x", "exact/#", "Exact/+", "exact/+/", "/exact/+", "#", "exact"];
+        let others = [
+            "exact/x", "exact/#", "Exact/+", "exact/+/", "/exact/+", "#", "exact",
+        ];
         assert_eq!(new.unsubscribe(&others), [NoSubscriptionExisted; 7]);
         old.unsubscribe(&others);
         let mut publisher = gateway.client("publisher");
@@ -79,12 +81,25 @@ fn mqtt5_3_10_4_6_many_filters_are_answered_by_one_unsuback_in_their_order() {
             for filter in ["m/1", "m/+/2", "#", "$share/g/m/4"] {
                 client.subscribe(filter, AtLeastOnce);
             }
-            let filters = ["m/1", "m/none", "#", "m/1", "$share/g/m/4", "$share/h/m/4", "m/+/2"];
+            let filters = [
+                "m/1",
+                "m/none",
+                "#",
+                "m/1",
+                "$share/g/m/4",
+                "$share/h/m/4",
+                "m/+/2",
+            ];
             let reasons = client.unsubscribe(&filters);
             if version == V5 {
                 let existed = [true, false, true, false, true, false, true];
-                let expected =
-                    existed.map(|existed| if existed { Success } else { NoSubscriptionExisted });
+                let expected = existed.map(|existed| {
+                    if existed {
+                        Success
+                    } else {
+                        NoSubscriptionExisted
+                    }
+                });
                 assert_eq!(reasons, expected);
             }
             let mut publisher = gateway.client("publisher");
@@ -134,8 +149,14 @@ fn mqtt5_3_10_4_3_what_was_being_delivered_is_completed() {
             // The exchanges go on with the session, without its subscription.
             let mut client = gateway.connect(lasting.clone());
             client.expect_packet(Packet::Publish(Publication { dup: true, ..one }));
-            client.expect_packet(Packet::PubRel { packet_id: two.packet_id, reason: Success });
-            client.expect_packet(Packet::Publish(Publication { dup: true, ..three.clone() }));
+            client.expect_packet(Packet::PubRel {
+                packet_id: two.packet_id,
+                reason: Success,
+            });
+            client.expect_packet(Packet::Publish(Publication {
+                dup: true,
+                ..three.clone()
+            }));
             client.send_pubrec(three.packet_id);
             client.expect_pubrel(three.packet_id);
             publisher.publish("complete", "four", AtLeastOnce);

@@ -25,7 +25,11 @@ fn with_will(version: ProtocolVersion, client_id: &str, qos: Qos, retain: bool) 
 fn delayed(client_id: &str, delay: u32, expiry: u32) -> ConnectOptions {
     let mut options = with_will(V5, client_id, AtLeastOnce, false);
     options.will.as_mut().unwrap().delay_interval = delay;
-    ConnectOptions { session_expiry_interval: expiry, clean_start: false, ..options }
+    ConnectOptions {
+        session_expiry_interval: expiry,
+        clean_start: false,
+        ..options
+    }
 }
 
 /// [MQTT-3.1.2-7], [MQTT-3.1.2-8], [MQTT-3.1.2-12], [MQTT-3.1.2-14], [3.1.1 MQTT-3.1.2-8], [3.1.1 MQTT-3.1.2-14],
@@ -40,7 +44,10 @@ fn mqtt5_3_1_2_8_the_will_is_published_when_the_connection_is_lost() {
                 witness.expect_silence();
                 client.vanish();
                 let publication = witness.expect_publish();
-                assert_eq!((publication.topic.as_str(), publication.text()), ("will/topic", "lost"));
+                assert_eq!(
+                    (publication.topic.as_str(), publication.text()),
+                    ("will/topic", "lost")
+                );
                 assert_eq!((publication.qos, publication.retain), (qos, false));
                 // It is removed once it was published [MQTT-3.1.2-10], and not retained.
                 let mut late = gateway.client("late");
@@ -59,14 +66,18 @@ fn mqtt5_3_1_2_15_a_will_with_retain_is_retained() {
         for version in [V3_1_1, V5] {
             for qos in QOS {
                 let mut witness = witness(gateway);
-                gateway.connect(with_will(version, "retains", qos, true)).vanish();
+                gateway
+                    .connect(with_will(version, "retains", qos, true))
+                    .vanish();
                 assert!(!witness.expect_publish().retain);
                 let mut late = gateway.client("late");
                 late.subscribe("will/topic", ExactlyOnce);
                 let publication = late.expect_publish();
                 assert_eq!((publication.text(), publication.retain), ("retains", true));
                 assert_eq!(publication.qos, qos);
-                gateway.client("cleaner").publish_retained("will/topic", "", AtLeastOnce);
+                gateway
+                    .client("cleaner")
+                    .publish_retained("will/topic", "", AtLeastOnce);
             }
         }
     });
@@ -79,7 +90,9 @@ fn mqtt5_3_14_4_3_disconnect_deletes_the_will() {
     for_every_layout(|gateway| {
         let mut witness = witness(gateway);
         for version in [V3_1_1, V5] {
-            gateway.connect(with_will(version, "polite", ExactlyOnce, true)).disconnect();
+            gateway
+                .connect(with_will(version, "polite", ExactlyOnce, true))
+                .disconnect();
             gateway.connect(options(version, "polite")).vanish();
         }
         let mut lasting = gateway.connect(delayed("polite", 0, 60));
@@ -115,7 +128,12 @@ fn mqtt5_3_1_2_8_a_protocol_error_publishes_the_will() {
     for_every_layout(|gateway| {
         let mut witness = witness(gateway);
         for version in [V3_1_1, V5] {
-            for wrong in [&[0xc1, 0][..], &[0x30, 3, 0, 1, b'#'], &[0x82, 2, 0, 1], &[0x20, 2, 0, 0]] {
+            for wrong in [
+                &[0xc1, 0][..],
+                &[0x30, 3, 0, 1, b'#'],
+                &[0x82, 2, 0, 1],
+                &[0x20, 2, 0, 0],
+            ] {
                 let mut client = gateway.connect(with_will(version, "breaks", AtLeastOnce, false));
                 client.send_raw(wrong);
                 client.next_where(|packet| *packet == Packet::Closed);
@@ -155,11 +173,17 @@ fn mqtt5_3_1_3_9_a_client_that_returns_before_the_delay_cancels_its_will() {
         gateway.connect(delayed("stays away", 1, 60)).vanish();
         // Another one with the same moment shows that it has passed.
         gateway.connect(delayed("returns", 1, 60)).vanish();
-        let mut back = gateway.connect(ConnectOptions { will: None, ..delayed("returns", 0, 60) });
+        let mut back = gateway.connect(ConnectOptions {
+            will: None,
+            ..delayed("returns", 0, 60)
+        });
         assert!(back.session_present());
         // And one that takes its own session over before it was lost.
         let _old = gateway.connect(delayed("takes over", 1, 60));
-        let mut new = gateway.connect(ConnectOptions { will: None, ..delayed("takes over", 0, 60) });
+        let mut new = gateway.connect(ConnectOptions {
+            will: None,
+            ..delayed("takes over", 0, 60)
+        });
         assert!(new.session_present());
         assert_eq!(witness.expect_publish().text(), "stays away");
         gateway.connect(delayed("fence", 0, 60)).vanish();
@@ -207,7 +231,12 @@ fn mqtt5_3_1_2_10_every_connect_replaces_the_will() {
         };
         gateway.connect(other).vanish();
         assert_eq!(witness.expect_publish().text(), "other");
-        gateway.connect(ConnectOptions { will: None, ..delayed("replaced", 0, 60) }).vanish();
+        gateway
+            .connect(ConnectOptions {
+                will: None,
+                ..delayed("replaced", 0, 60)
+            })
+            .vanish();
         gateway.await_total(1, |shard| shard.router.sessions_online);
         witness.expect_silence();
     });
@@ -231,8 +260,12 @@ fn mqtt5_3_1_3_10_a_will_carries_its_properties_in_order() {
         let delay: &[u8] = &[0x18, 0, 0, 0, 0];
         let mut all = given.to_vec();
         all.insert(3, delay);
-        let payload: &[&[u8]] =
-            &[&text("will"), &properties(&all), &text("will/topic"), &text(b"\xff payload")];
+        let payload: &[&[u8]] = &[
+            &text("will"),
+            &properties(&all),
+            &text("will/topic"),
+            &text(b"\xff payload"),
+        ];
         let connect = connect_with(V5, 0b110, &[], payload);
         let mut raw = Raw::connected(gateway, V5, "raw witness");
         raw.send(packet(0x82, &[&[0, 1, 0], &text("will/topic"), &[0]]));
@@ -266,7 +299,10 @@ fn a_will_goes_wherever_messages_go() {
             member.subscribe("$share/g/will/#", AtLeastOnce);
             member
         });
-        let to = |topic| ConnectOptions { will: will(topic, "last words", ExactlyOnce, false), ..options(V5, "c") };
+        let to = |topic| ConnectOptions {
+            will: will(topic, "last words", ExactlyOnce, false),
+            ..options(V5, "c")
+        };
         gateway.connect(to("$p2p/target")).vanish();
         assert_eq!(target.expect_publish().text(), "last words");
         gateway.connect(to("will/shared")).vanish();

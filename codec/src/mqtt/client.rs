@@ -308,9 +308,12 @@ impl ClientConnection {
             self.check_connack(&connack)?;
         }
         self.state = State::Connected;
-        self.ledger.resumed = connack.session_present;
+        // MQTT 3.1 has no words for it: whoever asked for the old session may have got it.
+        let untold = self.version == ProtocolVersion::V3_1 && !self.asked.clean_start;
+        let session_present = connack.session_present || untold;
+        self.ledger.resumed = session_present;
         self.granted = Granted {
-            session_present: connack.session_present,
+            session_present,
             maximum_packet_size: connack.maximum_packet_size.unwrap_or(u32::MAX),
             receive_maximum: connack.receive_maximum,
         };

@@ -128,7 +128,10 @@ enum State {
         deadline: Millis,
     },
     /// CONNECT was decoded; the driver has not decided yet.
-    Authenticating,
+    Authenticating {
+        /// The client's; `u32::MAX` where it has none.
+        maximum_packet_size: u32,
+    },
     Connected(Connected),
     /// Nothing is read any more.
     Closing {
@@ -139,8 +142,10 @@ enum State {
 /// What may still be said to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Farewell {
-    /// CONNACK with an error [MQTT-3.14.0-1].
-    ConnAck,
+    /// CONNACK with an error [MQTT-3.14.0-1], in at most this many bytes.
+    ConnAck {
+        maximum_packet_size: u32,
+    },
     /// DISCONNECT, of MQTT 5 only, in at most this many bytes.
     Disconnect {
         maximum_packet_size: u32,
@@ -220,7 +225,7 @@ impl ServerConnection {
             }
             State::AwaitConnect { .. } => self.handle_connect(input, limits),
             // [MQTT-3.1.4-6], 3.1.1 [MQTT-3.1.4-5], [MQTT-3.14.4-1]
-            State::Authenticating | State::Closing { .. } => return Ok(None),
+            State::Authenticating { .. } | State::Closing { .. } => return Ok(None),
         };
         // Looked at and not taken apart: an event is moved no more often than it must be.
         match &result {
@@ -264,13 +269,22 @@ impl ServerConnection {
         };
         let connect = Connect::decode(frame.body, limits, &mut self.version)?;
         check_connect_header(&frame, self.version)?;
-        self.state = State::Authenticating;
+        self.state = State::Authenticating {
+            maximum_packet_size: connect.maximum_packet_size.unwrap_or(u32::MAX),
+        };
         Ok(Some(Event::Connect(Box::new(connect))))
     }
 
     fn farewell(&self) -> Farewell {
         match &self.state {
-            State::AwaitConnect { .. } | State::Authenticating => Farewell::ConnAck,
+            State::AwaitConnect { .. } => Farewell::ConnAck {
+                maximum_packet_size: u32::MAX,
+            },
+            State::Authenticating {
+                maximum_packet_size,
+            } => Farewell::ConnAck {
+                maximum_packet_size: *maximum_packet_size,
+            },
             State::Connected(Connected {
                 maximum_packet_size,
                 ..
@@ -304,11 +318,15 @@ impl ServerConnection {
         self.state = State::Connected(Connected::new(now, connect, &announced, keep_alive));
     }
 
-    /// Answers CONNECT with an error; the driver closes. Works for a CONNECT that was decoded on another shard.
-    /// A reason 3.1.1 has no return code for closes without a word.
+    /// Answers CONNECT with an error; the driver closes. Works on another shard than the one that decoded the
+    /// CONNECT, because the connection travels with it. A reason 3.1.1 has no return code for closes without a word,
+    /// and so does a client that takes no packet as long as a CONNACK [MQTT-3.1.2-24].
     pub fn refuse(&mut self, reason: ReasonCode, out: &mut impl FrameSink) {
-        if self.farewell() == Farewell::ConnAck {
-            ConnAck::new(reason, false).encode(self.version, u32::MAX, out);
+        if let Farewell::ConnAck {
+            maximum_packet_size,
+        } = self.farewell()
+        {
+            ConnAck::new(reason, false).encode(self.version, maximum_packet_size, out);
         }
         self.state = CLOSED; // [MQTT-3.2.2-7]
     }
@@ -336,7 +354,7 @@ impl ServerConnection {
     /// driver closes.
     pub fn disconnect(&mut self, reason: ReasonCode, out: &mut impl FrameSink) {
         match self.farewell() {
-            Farewell::ConnAck => return self.refuse(reason, out),
+            Farewell::ConnAck { .. } => return self.refuse(reason, out),
             Farewell::Disconnect {
                 maximum_packet_size,
             } => {
@@ -363,7 +381,7 @@ impl ServerConnection {
         match &self.state {
             State::AwaitConnect { deadline } => *deadline,
             State::Connected(connected) => connected.deadline(),
-            State::Authenticating | State::Closing { .. } => Millis::NEVER,
+            State::Authenticating { .. } | State::Closing { .. } => Millis::NEVER,
         }
     }
 
@@ -383,7 +401,7 @@ impl ServerConnection {
                 };
                 Err(KEEP_ALIVE_TIMEOUT)
             }
-            State::Authenticating | State::Closing { .. } => Ok(()),
+            State::Authenticating { .. } | State::Closing { .. } => Ok(()),
         }
     }
 

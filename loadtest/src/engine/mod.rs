@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`plan`] | what a scenario asks for, as data |
-//! | [`worker`] | one thread: the epoll loop over its connections, and its answers |
+//! | [`mod@worker`] | one thread: the epoll loop over its connections, and its answers |
 //! | [`client`] | one connection: socket, conversation, buffers |
 //! | [`traffic`] | one thread's publishers and ledgers |
 //! | [`window`] | messages in flight, shared by all threads |
