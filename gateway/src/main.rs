@@ -3,8 +3,6 @@
 mod admin;
 mod check;
 mod cli;
-mod config;
-mod host;
 mod logging;
 mod metrics;
 mod run;
@@ -14,6 +12,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use cli::Command;
+use tidegate::{config, host};
 
 /// Message-sized blocks come and go on every shard all the time; mimalloc keeps a heap per thread for them.
 #[global_allocator]

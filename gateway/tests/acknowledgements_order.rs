@@ -192,6 +192,7 @@ fn mqtt5_4_6_0_1_what_is_sent_again_keeps_its_order_and_goes_first() {
         subscriber.expect_pubrel(first[7].packet_id);
         subscriber.fence();
         subscriber.vanish();
+        gateway.await_total(1, |shard| shard.router.sessions_offline);
         for n in 20..30 {
             publisher.publish("order/topic", format!("{n}"), qos(n));
         }

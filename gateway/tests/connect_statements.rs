@@ -1,4 +1,4 @@
-//! CONNECT and CONNACK, statement by statement (MQTT 5 and 3.1.1 sections 3.1 and 3.2).
+//! CONNECT, statement by statement: what is accepted, what is refused and how (MQTT 5 and 3.1.1 section 3.1).
 
 mod support;
 
@@ -61,6 +61,12 @@ fn mqtt5_3_1_0_2_a_second_connect_is_a_protocol_error() {
         new.send(connect(V5, "same"));
         new.expect([0xe0, 1, 0x82]);
         new.expect_closed();
+        // Also where it comes before the first one is answered.
+        let mut hasty = Raw::open(gateway);
+        hasty.send([connect(V5, "same"), connect(V5, "same")].concat());
+        assert_eq!(hasty.next().map(|connack| connack[0]), Some(0x20));
+        hasty.expect([0xe0, 1, 0x82]);
+        hasty.expect_closed();
         let mut old = Raw::connected(gateway, V3_1_1, "same");
         old.send(connect(V3_1_1, "same"));
         old.expect_closed();
@@ -252,6 +258,43 @@ fn mqtt5_3_1_3_1_every_field_in_its_order_is_accepted() {
     });
 }
 
+/// [MQTT-4.7.0-1], [MQTT-4.7.3-1], [MQTT-3.1.4-1], [3.1.1 MQTT-4.7.1-1], [3.1.1 MQTT-4.7.3-1]
+#[test]
+fn mqtt5_4_7_0_1_a_will_topic_is_a_topic_name() {
+    in_one_layout(|gateway| {
+        for topic in ["will/#", "+/will", "", "w#"] {
+            let (id, topic, body) = (text("client"), text(topic), text("will"));
+            let bytes = connect_with(V5, CLEAN | WILL, &[], &[&id, &[0], &topic, &body]);
+            refused(gateway, &bytes, &refusal(ReasonCode::TopicNameInvalid));
+            let bytes = connect_with(V3_1_1, CLEAN | WILL, &[], &[&id, &topic, &body]);
+            refused(gateway, &bytes, &[]);
+        }
+    });
+}
+
+/// [MQTT-3.1.4-1], MQTT 5 section 3.1.3.2: properties of a will out of place, range or number.
+#[test]
+fn mqtt5_3_1_3_2_will_properties_are_checked() {
+    in_one_layout(|gateway| {
+        use ReasonCode::{MalformedPacket, ProtocolError};
+        let cases: &[(&[u8], ReasonCode)] = &[
+            (&[0x01, 2], ProtocolError),
+            (&[0x18, 0, 0, 0, 1, 0x18, 0, 0, 0, 1], ProtocolError),
+            (&[0x02, 0, 0, 0, 1, 0x02, 0, 0, 0, 1], ProtocolError),
+            (&[0x08, 0, 1, b'#'], ProtocolError),
+            (&[0x23, 0, 1], MalformedPacket),
+            (&[0x11, 0, 0, 0, 1], MalformedPacket),
+            (&[0x03, 0, 1, 0xff], MalformedPacket),
+            (&[0x18, 0, 0], MalformedPacket),
+        ];
+        for (wrong, reason) in cases {
+            let payload: &[&[u8]] = &[&text("c"), &properties(&[wrong]), &text("will"), &text("x")];
+            let bytes = connect_with(V5, CLEAN | WILL, &[], payload);
+            refused(gateway, &bytes, &refusal(*reason));
+        }
+    });
+}
+
 /// [MQTT-3.1.2-28]
 #[test]
 fn mqtt5_3_1_2_28_response_information_is_not_sent_unasked() {
@@ -429,103 +472,6 @@ fn mqtt5_3_1_4_6_nothing_behind_a_refused_connect_is_processed() {
             gateway.total(|shard| shard.messages_received_total.iter().sum()),
             1
         );
-    });
-}
-
-/// [MQTT-3.2.0-1], [MQTT-3.1.4-5], [3.1.1 MQTT-3.1.4-4], [3.1.1 MQTT-3.2.0-1]: a session with messages waiting
-/// is answered first.
-#[test]
-fn mqtt5_3_2_0_1_connack_comes_before_everything_else() {
-    for_every_layout(|gateway| {
-        for version in [V3_1_1, V5] {
-            let expiry = if version == V5 { 60 } else { 0 };
-            let lasting = ConnectOptions {
-                clean_start: false,
-                session_expiry_interval: expiry,
-                ..options(version, "lasting")
-            };
-            let mut client = gateway.connect(lasting.clone());
-            client.subscribe("waiting", AtLeastOnce);
-            client.disconnect();
-            gateway
-                .client("publisher")
-                .publish("waiting", "message", AtLeastOnce);
-            let mut client = gateway.open(version);
-            let mut bytes = Vec::new();
-            client.codec().connect(&lasting, &mut bytes);
-            client.codec().ping(&mut bytes);
-            client.send_raw(&bytes);
-            let accepted = Packet::ConnAck {
-                session_present: true,
-                reason: ReasonCode::Success,
-            };
-            client.expect_packet(accepted);
-            assert_eq!(client.expect_publish().text(), "message");
-            gateway
-                .connect(ConnectOptions {
-                    clean_start: true,
-                    ..lasting
-                })
-                .disconnect();
-        }
-    });
-}
-
-/// [MQTT-3.2.2-9], [MQTT-3.2.2-10], [MQTT-3.2.2-12], [MQTT-3.2.2-13]: everything optional is there, so nothing is
-/// announced as missing and no will is refused for it.
-#[test]
-fn mqtt5_3_2_2_9_nothing_is_announced_as_unavailable() {
-    for_every_layout(|gateway| {
-        let will = will("will", "gone", ExactlyOnce, true);
-        let mut client = gateway.connect(ConnectOptions {
-            will,
-            ..options(V5, "client")
-        });
-        let connack = client.connack();
-        assert_eq!(connack.maximum_qos, ExactlyOnce);
-        assert!(connack.retain_available && connack.wildcard_subscriptions_available);
-        assert!(connack.subscription_ids_available && connack.shared_subscriptions_available);
-        assert_eq!(
-            (connack.receive_maximum, connack.topic_alias_maximum),
-            (32, 16)
-        );
-        assert_eq!(connack.maximum_packet_size, Some(1 << 20));
-        for (qos, granted) in [
-            (AtMostOnce, ReasonCode::Success),
-            (AtLeastOnce, ReasonCode::GrantedQos1),
-            (ExactlyOnce, ReasonCode::GrantedQos2),
-        ] {
-            assert_eq!(client.try_subscribe("any", at(qos)), granted);
-        }
-    });
-}
-
-/// [MQTT-3.1.2-24], [MQTT-3.2.2-19], [MQTT-3.2.2-20]
-#[test]
-fn mqtt5_3_2_2_19_connack_fits_into_the_smallest_maximum_packet_size() {
-    in_one_layout(|gateway| {
-        for size in 5..40u8 {
-            // A keep-alive, so that none has to be announced.
-            let bytes = packet(
-                0x10,
-                &[
-                    &text("MQTT"),
-                    &[5, CLEAN, 0, 60],
-                    &properties(&[&[0x27, 0, 0, 0, size]]),
-                    &text("small"),
-                ],
-            );
-            let (mut raw, connack) = Raw::accepted(gateway, &bytes);
-            assert!(
-                connack.len() <= usize::from(size),
-                "{} bytes for {size}",
-                connack.len()
-            );
-            if size < 8 {
-                raw.send(PINGREQ);
-                raw.expect(PINGRESP);
-            }
-        }
     });
 }
 

@@ -170,3 +170,51 @@ fn mqtt5_3_3_4_7_who_keeps_to_our_receive_maximum_may_go_on_for_ever() {
         client.ping();
     });
 }
+
+/// [MQTT-3.3.4-9], [MQTT-4.4.0-1]: what is sent again on a narrower connection keeps to its maximum.
+#[test]
+fn mqtt5_3_3_4_9_a_smaller_receive_maximum_holds_for_what_is_sent_again() {
+    for_every_layout(|gateway| {
+        let lasting = |receive_maximum| ConnectOptions {
+            clean_start: false,
+            session_expiry_interval: 60,
+            receive_maximum,
+            ..options(V5, "shrinks")
+        };
+        let mut client = gateway.connect(lasting(10));
+        client.subscribe("flow/#", ExactlyOnce);
+        let mut publisher = gateway.client("publisher");
+        for n in 0..8 {
+            let qos = if n % 2 == 0 { AtLeastOnce } else { ExactlyOnce };
+            publisher.publish("flow/topic", format!("{n}"), qos);
+        }
+        let first: Vec<_> = (0..8).map(|_| client.take_publish()).collect();
+        client.send_pubrec(first[1].packet_id);
+        client.expect_pubrel(first[1].packet_id);
+        client.vanish();
+        // PUBREL stands for a message that still counts.
+        let mut client = gateway.connect(lasting(2));
+        let again = |n: usize| Publication {
+            dup: true,
+            ..first[n].clone()
+        };
+        client.expect_packet(Packet::Publish(again(0)));
+        let packet_id = first[1].packet_id;
+        client.expect_packet(Packet::PubRel {
+            packet_id,
+            reason: ReasonCode::Success,
+        });
+        client.expect_silence();
+        client.send_pubcomp(packet_id);
+        client.expect_packet(Packet::Publish(again(2)));
+        client.expect_silence();
+        client.finish(&first[0]);
+        for n in 3..8 {
+            client.expect_packet(Packet::Publish(again(n)));
+            client.expect_silence();
+            client.finish(&first[n - 1]);
+        }
+        client.finish(&first[7]);
+        client.expect_silence();
+    });
+}

@@ -118,7 +118,7 @@ fn mqtt5_4_3_3_7_expiry_does_not_apply_to_what_was_sent() {
         client.vanish();
         // On our side of the exchange as well: the message expires, its packet id does not.
         let receiver =
-            publisher.send_publish_with("sent", "in", ExactlyOnce, false, false, &expiry(1));
+            publisher.send_publish_with("other", "in", ExactlyOnce, false, false, &expiry(1));
         publisher.expect_pubrec(receiver);
         let_a_second_pass(gateway);
         let mut client = gateway.connect(lasting("client"));

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use crate::envelope::{Answers, Envelope};
 use crate::key::ShardId;
 use crate::mailbox::Outbox;
+use crate::planted::{is_planted, Defect};
 
 /// A message that waits in one or more overflow queues; its credit is given back when it has left them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,11 @@ impl Lanes {
         self.lanes.iter().map(|lane| lane.posted)
     }
 
+    /// Answers wait to be posted.
+    pub(crate) fn has_answers(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.answers.is_empty())
+    }
+
     /// What this turn will answer to `to`.
     pub(crate) fn answers(&mut self, to: ShardId) -> &mut Answers {
         &mut self.lanes[to.index()].answers
@@ -102,7 +108,13 @@ impl Lanes {
 
     /// For control: waits behind a full mailbox.
     pub(crate) fn post(&mut self, to: ShardId, envelope: Envelope) {
-        if let Err(envelope) = self.try_post(to, envelope) {
+        let late = is_planted(Defect::LateReplay) && matches!(envelope, Envelope::RetainedPiece(_));
+        let posted = if late {
+            Err(envelope)
+        } else {
+            self.try_post(to, envelope)
+        };
+        if let Err(envelope) = posted {
             self.wait(
                 to,
                 Waiting {
@@ -148,7 +160,7 @@ impl Lanes {
 
     fn try_post(&mut self, to: ShardId, envelope: Envelope) -> Result<(), Envelope> {
         let lane = &mut self.lanes[to.index()];
-        if !lane.overflow.is_empty() {
+        if !lane.overflow.is_empty() && !is_planted(Defect::OvertakenOverflow) {
             return Err(envelope);
         }
         lane.outbox.post(envelope)?;
@@ -174,6 +186,13 @@ impl Lanes {
             });
         } else {
             lane.overflow.push_back(waiting);
+            let last = lane.overflow.len() - 1;
+            if is_planted(Defect::LateReplay) && last > 0 {
+                let before = &lane.overflow[last - 1].envelope;
+                if matches!(before, Envelope::RetainedPiece(_)) {
+                    lane.overflow.swap(last - 1, last);
+                }
+            }
         }
         self.overflow += 1;
     }
@@ -211,6 +230,9 @@ impl Lanes {
         release.waiting -= 1;
         if release.waiting == 0 {
             released(release.publisher);
+            if is_planted(Defect::CreditTwice) {
+                released(release.publisher);
+            }
             self.free_releases.push(id.0);
         }
     }
@@ -280,6 +302,7 @@ mod tests {
 
     fn numbered(index: u32) -> Envelope {
         Envelope::Subscribed {
+            until: 0,
             session: SessionId {
                 index,
                 generation: 0,
@@ -296,7 +319,7 @@ mod tests {
 
     fn number(envelope: Envelope) -> u32 {
         match envelope {
-            Envelope::Subscribed { session } => session.index,
+            Envelope::Subscribed { session, .. } => session.index,
             other => panic!("{other:?}"),
         }
     }

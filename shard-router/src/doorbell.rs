@@ -4,7 +4,7 @@
 //! then sleeps. A sender posts first and looks at the flag second. With a full fence between the two steps on
 //! both sides, either the sender sees the flag or the sleeper sees the envelope: no wake-up is lost.
 
-use std::sync::atomic::{fence, AtomicBool, Ordering};
+use crate::sync::{fence, AtomicBool, Ordering};
 
 /// How a sleeping shard is woken: an eventfd in the gateway, a flag in a simulated world.
 pub trait Wake: Send + Sync {

@@ -6,6 +6,7 @@
 use tidegate_codec::Message;
 
 use crate::key::{InstanceId, SessionId, ShardId};
+use crate::store_op::ExchangeId;
 use crate::ticket::Ticket;
 
 /// The session a message came from, for No Local. Its shard is where it lives.
@@ -24,6 +25,8 @@ pub struct Routed {
     pub origin: Option<Origin>,
     /// `None` where nobody waits for an acknowledgement.
     pub ticket: Option<Ticket>,
+    /// Set where the store has the message until everybody it is for has it; boxed, because most have none.
+    pub exchange: Option<Box<ExchangeId>>,
 }
 
 /// Which members of a share group live where: a message for the group, and who it is.
@@ -95,6 +98,8 @@ pub struct RetainedQuery {
     pub filter: Box<str>,
     /// Topics up to and including this one were answered before.
     pub after: Option<Box<str>>,
+    /// What the owner had kept when it had the filter: what it kept later came live.
+    pub until: u64,
     pub room: Room,
     /// Who asks; comes back with the answer.
     pub session: SessionId,
@@ -127,9 +132,13 @@ pub enum Envelope {
         instance: InstanceId,
         filter: Box<str>,
         session: SessionId,
+        /// The owner has the filter of this session: only the answer is wanted.
+        again: bool,
     },
     Subscribed {
         session: SessionId,
+        /// How many retained messages the owner had ever kept: what it keeps from now on comes live.
+        until: u64,
     },
     /// To a slice owner; not answered.
     Unsubscribe {

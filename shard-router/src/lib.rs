@@ -12,22 +12,31 @@
 
 #![forbid(unsafe_code)]
 
+mod commits;
 pub mod config;
 pub mod counters;
 mod credit;
 pub mod doorbell;
 pub mod effects;
 pub mod envelope;
+mod epoch;
 mod home;
 pub mod key;
 pub mod mailbox;
 pub mod placement;
+#[cfg(feature = "planted-defects")]
+#[doc(hidden)]
+pub mod planted;
+#[cfg(not(feature = "planted-defects"))]
+mod planted;
+pub mod restore;
 mod retained;
 mod session;
 pub mod shard;
 mod shared_group;
 mod slice;
 pub mod store_op;
+mod sync;
 pub mod ticket;
 mod topic_tree;
 

@@ -27,16 +27,25 @@ pub(crate) enum Kept {
 
 #[derive(Debug)]
 pub(crate) struct Retained {
-    messages: BTreeMap<(InstanceId, Box<str>), Message>,
+    messages: BTreeMap<(InstanceId, Box<str>), Entry>,
+    /// How many messages were ever kept; numbers them.
+    kept: u64,
     bytes: u64,
     messages_max: u64,
     bytes_max: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    message: Message,
 }
 
 impl Retained {
     pub(crate) fn new(messages_max: u64, bytes_max: u64) -> Self {
         Retained {
             messages: BTreeMap::new(),
+            kept: 0,
             bytes: 0,
             messages_max,
             bytes_max,
@@ -51,19 +60,25 @@ impl Retained {
         self.bytes
     }
 
+    /// How many messages were ever kept. Who learns of a filter at this moment replays what was kept until now,
+    /// and delivers the rest live.
+    pub(crate) fn kept(&self) -> u64 {
+        self.kept
+    }
+
     /// Replaces the topic's message; an empty payload clears it [MQTT-3.3.1-6], [MQTT-3.3.1-7].
     pub(crate) fn keep(&mut self, instance: InstanceId, message: &Message) -> Kept {
         let key = (instance, Box::from(message.topic()));
         if message.payload().is_empty() {
             return match self.messages.remove(&key) {
                 Some(old) => {
-                    self.bytes -= old.size() as u64;
+                    self.bytes -= old.message.size() as u64;
                     Kept::Cleared
                 }
                 None => Kept::Nothing,
             };
         }
-        let old_size = self.messages.get(&key).map(|old| old.size() as u64);
+        let old_size = self.messages.get(&key).map(|old| old.message.size() as u64);
         let bytes = self.bytes - old_size.unwrap_or(0) + message.size() as u64;
         let one_more = u64::from(old_size.is_none());
         if bytes > self.bytes_max || self.messages.len() as u64 + one_more > self.messages_max {
@@ -73,17 +88,21 @@ impl Retained {
         let mut message = message.clone();
         // A replay is not a delivery of a publish that was just read.
         message.stamp_read_at(0);
-        self.messages.insert(key, message);
+        self.kept += 1;
+        let number = self.kept;
+        self.messages.insert(key, Entry { number, message });
         Kept::Stored
     }
 
-    /// The next piece of what matches `filter` behind the topic `after`, and where to go on.
+    /// The next piece of what matches `filter` behind the topic `after`, and where to go on. Messages that were
+    /// kept after the first `until` are left out.
     pub(crate) fn piece(
         &mut self,
         now: Millis,
         instance: InstanceId,
         filter: &str,
         after: Option<&str>,
+        until: u64,
         room: Room,
     ) -> (Vec<Message>, Option<Box<str>>) {
         let mut found = Vec::new();
@@ -98,11 +117,11 @@ impl Retained {
         let behind = self.messages.range((start, Bound::Unbounded));
         let in_reach =
             behind.take_while(|((of, topic), _)| *of == instance && topic.starts_with(prefix));
-        for (looked_at, ((_, name), message)) in in_reach.enumerate() {
+        for (looked_at, ((_, name), Entry { number, message })) in in_reach.enumerate() {
             if topic::matches(filter, name) {
                 if message.expired(now) {
                     expired.push(name.clone());
-                } else {
+                } else if *number <= until {
                     bytes += message.size() as u64;
                     found.push(message.clone());
                 }
@@ -115,7 +134,7 @@ impl Retained {
         }
         for name in expired {
             if let Some(old) = self.messages.remove(&(instance, name)) {
-                self.bytes -= old.size() as u64;
+                self.bytes -= old.message.size() as u64;
             }
         }
         (found, next)
@@ -161,7 +180,8 @@ mod tests {
         let mut all = Vec::new();
         let mut after: Option<Box<str>> = None;
         loop {
-            let (messages, next) = retained.piece(NOW, HERE, filter, after.as_deref(), ROOM);
+            let (messages, next) =
+                retained.piece(NOW, HERE, filter, after.as_deref(), u64::MAX, ROOM);
             all.extend(messages.iter().map(|message| message.topic().to_owned()));
             match next {
                 Some(_) => after = next,
@@ -192,12 +212,34 @@ mod tests {
         let topics: Vec<_> = (0..300).map(|i| format!("t/{i:03}")).collect();
         let mut kept = retained(&topics.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(
-            kept.piece(NOW, HERE, "t/+", None, ROOM).0.len(),
+            kept.piece(NOW, HERE, "t/+", None, u64::MAX, ROOM).0.len(),
             ROOM.messages
         );
         let narrow = Room { bytes: 1, ..ROOM };
-        assert_eq!(kept.piece(NOW, HERE, "t/+", None, narrow).0.len(), 1);
+        assert_eq!(
+            kept.piece(NOW, HERE, "t/+", None, u64::MAX, narrow).0.len(),
+            1
+        );
         assert_eq!(replay(&mut kept, "t/+"), topics);
+    }
+
+    #[test]
+    fn what_is_kept_later_is_left_out() {
+        let mut kept = retained(&["a", "b", "c"]);
+        let until = kept.kept();
+        let message = |topic: &str| Message::new(topic, &[], b"later", Qos::AtMostOnce, true);
+        kept.keep(HERE, &message("b"));
+        kept.keep(HERE, &message("d"));
+        let topics = |kept: &mut Retained, until| {
+            let (messages, _) = kept.piece(NOW, HERE, "#", None, until, ROOM);
+            messages
+                .iter()
+                .map(|message| message.topic().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(topics(&mut kept, until), ["a", "c"]);
+        let until = kept.kept();
+        assert_eq!(topics(&mut kept, until), ["a", "b", "c", "d"]);
     }
 
     #[test]
@@ -219,8 +261,18 @@ mod tests {
         let message =
             Message::new("a", &[], b"x", Qos::AtMostOnce, true).with_expiry(Millis(1_000));
         kept.keep(HERE, &message);
-        assert_eq!(kept.piece(Millis(999), HERE, "a", None, ROOM).0.len(), 1);
-        assert_eq!(kept.piece(Millis(1_000), HERE, "a", None, ROOM).0.len(), 0);
+        assert_eq!(
+            kept.piece(Millis(999), HERE, "a", None, u64::MAX, ROOM)
+                .0
+                .len(),
+            1
+        );
+        assert_eq!(
+            kept.piece(Millis(1_000), HERE, "a", None, u64::MAX, ROOM)
+                .0
+                .len(),
+            0
+        );
         assert_eq!(kept.len(), 0);
     }
 }

@@ -1,17 +1,23 @@
 //! What must outlive the process, as data: a shard says it, the driver's store carries it out.
 
+use tidegate_codec::mqtt::connect::Will;
 use tidegate_codec::mqtt::subscribe::SubscriptionOptions;
 use tidegate_codec::{Message, Qos};
 
-use crate::key::{ClientKey, InstanceId};
+use crate::envelope::GroupName;
+use crate::key::{ClientKey, InstanceId, ShardId};
 
 /// One change to durable state; the store copies what it keeps. Operations of one shard are carried out in the order they were said.
 #[derive(Debug, Clone, Copy)]
 pub enum StoreOp<'a> {
-    /// A durable session came to be or changed its expiry (seconds; `u32::MAX` never).
+    /// What a durable session is, said whenever one of these changes. The store stamps the moment: where `online`
+    /// is false, expiry (seconds; `u32::MAX` never) and will delay count from it.
     PutSession {
         client: &'a ClientKey,
         expiry_seconds: u32,
+        online: bool,
+        /// Not published yet.
+        will: Option<&'a Will>,
     },
     /// The session and everything below it is gone.
     DropSession { client: &'a ClientKey },
@@ -25,12 +31,15 @@ pub enum StoreOp<'a> {
         client: &'a ClientKey,
         filter: &'a str,
     },
-    /// A QoS 1 or 2 message for a durable session; `sequence` counts up within the session.
+    /// A QoS 1 or 2 message for a durable session.
     Enqueue {
         client: &'a ClientKey,
+        /// Counts up within the session while anything is queued.
         sequence: u64,
-        qos: Qos,
-        message: &'a Message,
+        delivery: StoredDelivery<'a>,
+        /// The QoS 2 exchange with a publisher the message came by. Until it is settled the store remembers which
+        /// sessions have taken the message, also when they have dequeued it: after a restart it is sent on again.
+        exchange: Option<ExchangeId>,
     },
     /// The packet id under which a queued message leaves.
     AssignPacketId {
@@ -52,7 +61,13 @@ pub enum StoreOp<'a> {
     PutIncoming {
         client: &'a ClientKey,
         packet_id: u16,
+        exchange: ExchangeId,
         message: &'a Message,
+    },
+    /// Everybody it is for has it: the message may be forgotten, the packet id not yet.
+    SettleIncoming {
+        client: &'a ClientKey,
+        packet_id: u16,
     },
     DropIncoming {
         client: &'a ClientKey,
@@ -66,6 +81,25 @@ pub enum StoreOp<'a> {
         instance: InstanceId,
         topic: &'a str,
     },
+}
+
+/// A message as one session gets it.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredDelivery<'a> {
+    pub message: &'a Message,
+    pub qos: Qos,
+    pub retain: bool,
+    pub subscription_ids: &'a [u32],
+    /// Set where it came through a share group.
+    pub group: Option<&'a GroupName>,
+}
+
+/// One QoS 2 exchange with a publisher whose session is durable. No other has the same, in any run of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExchangeId {
+    pub run: u32,
+    pub shard: ShardId,
+    pub number: u64,
 }
 
 /// Whether an operation already holds.

@@ -257,6 +257,58 @@ fn a_replay_waits_for_a_slow_subscriber_and_loses_nothing() {
 }
 
 #[test]
+fn what_is_retained_behind_a_suback_comes_live_and_not_in_the_replay() {
+    for_shards(|mut world| {
+        let publisher = world.connect("p");
+        for i in 0..100 {
+            world.retain(publisher, &format!("r/{i:03}/x"), "old");
+        }
+        let narrow = Options {
+            receive_maximum: Some(3),
+            ..Options::default()
+        };
+        let subscriber = world.connect_with("s", narrow);
+        // A second time, a filter that the owners know already.
+        for round in 0..2 {
+            world.subscribe(subscriber, "+/#", AtLeastOnce);
+            let changed: Vec<_> = (0..120).step_by(7).map(|i| format!("r/{i:03}/x")).collect();
+            for topic in &changed {
+                world.retain(publisher, topic, &format!("new {round}"));
+            }
+            let mut live = Vec::new();
+            let mut replayed = Vec::new();
+            for id in 1..=400 {
+                for sent in world.sent(subscriber) {
+                    if let Sent::Publish {
+                        topic,
+                        payload,
+                        retain,
+                        ..
+                    } = sent
+                    {
+                        let list = if retain { &mut replayed } else { &mut live };
+                        list.push((topic, payload));
+                    }
+                }
+                world.puback(subscriber, id);
+            }
+            assert_eq!(
+                live,
+                changed
+                    .iter()
+                    .map(|t| (t.clone(), format!("new {round}")))
+                    .collect::<Vec<_>>()
+            );
+            let stale = |(_, payload): &&(String, String)| *payload == format!("new {round}");
+            assert_eq!(replayed.iter().find(stale), None);
+            replayed.sort();
+            replayed.dedup();
+            assert!(replayed.len() >= 100 - changed.len(), "{}", replayed.len());
+        }
+    });
+}
+
+#[test]
 fn a_replay_pushes_nothing_out_of_a_short_queue() {
     for (shards, queue_messages_max) in [(1, 1), (2, 3), (2, 65)] {
         let config = ShardConfig {

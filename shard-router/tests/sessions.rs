@@ -375,7 +375,8 @@ fn acknowledgements_of_durable_things_wait_for_the_commit() {
 
 fn commit_all(world: &mut World) {
     for (shard, recorder) in world.shards.iter_mut().zip(&mut world.recorders) {
-        shard.committed(world.now, CommitSequence(u64::MAX), recorder);
+        let said = CommitSequence(recorder.committing.unwrap_or_default());
+        shard.committed(world.now, said, recorder);
     }
     world.settle();
 }

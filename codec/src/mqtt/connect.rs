@@ -342,7 +342,8 @@ fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), Violation> {
     if flags & RESERVED != 0 && version != ProtocolVersion::V3_1 {
         return Err(malformed("MQTT-3.1.2-3", "reserved connect flag"));
     }
-    if flags & WILL == 0 {
+    // Without a will MQTT 3.1 disregards the will's QoS and RETAIN.
+    if flags & WILL == 0 && version != ProtocolVersion::V3_1 {
         if flags & WILL_QOS != 0 {
             return Err(malformed(
                 "MQTT-3.1.2-11, 3.1.1 MQTT-3.1.2-13",
@@ -356,7 +357,8 @@ fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), Violation> {
             ));
         }
     }
-    if flags & WILL_QOS == WILL_QOS {
+    let has_will = flags & WILL != 0 || version != ProtocolVersion::V3_1;
+    if has_will && flags & WILL_QOS == WILL_QOS {
         return Err(malformed(
             "MQTT-3.1.2-12, 3.1.1 MQTT-3.1.2-14",
             "will QoS 3",

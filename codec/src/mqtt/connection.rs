@@ -254,7 +254,7 @@ impl ServerConnection {
         if PacketType::from_first_byte(first) != Some(PacketType::Connect) {
             return Err(CONNECT_FIRST);
         }
-        let frame = match take_frame(input, self.version, limits.connect_bytes_max) {
+        let frame = match take_frame(input, ProtocolVersion::V3_1, limits.connect_bytes_max) {
             Ok(Some(frame)) => frame,
             Ok(None) => return Ok(None),
             Err(violation) if violation.reason == ReasonCode::PacketTooLarge => {

@@ -206,11 +206,13 @@ pub(super) fn take_frame<'a>(
     }))
 }
 
-/// The version of a CONNECT is known only after its first bytes: what of the fixed header depends on it.
+/// The version of a CONNECT is known only after its first bytes: what of the fixed header depends on it. Until then
+/// it is framed as one of 3.1, which leaves the flags free.
 pub(super) fn check_connect_header(
     frame: &Frame<'_>,
     version: ProtocolVersion,
 ) -> Result<(), Violation> {
+    check_first_byte(PacketType::Connect.first_byte() | frame.flags, version)?;
     if version == ProtocolVersion::V5 && !frame.minimal {
         return Err(NOT_MINIMAL);
     }

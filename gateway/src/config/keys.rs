@@ -11,13 +11,13 @@ use super::{Config, GIB, KIB, MIB};
 mod special;
 
 /// Something that can be set.
-pub(crate) struct Key {
+pub struct Key {
     /// `section.key`.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// The flag of `tidegate run` that sets it too.
-    pub(crate) flag: Option<&'static str>,
+    pub flag: Option<&'static str>,
     /// What it means, in a line.
-    pub(crate) about: &'static str,
+    pub about: &'static str,
     kind: Kind,
 }
 
@@ -52,7 +52,7 @@ enum Kind {
 
 impl Key {
     /// Checks `given` and puts it in its field.
-    pub(crate) fn set(&self, config: &mut Config, given: &Given) -> Result<(), Problem> {
+    pub fn set(&self, config: &mut Config, given: &Given) -> Result<(), Problem> {
         let refused = |why: String| {
             let text = format!("{} {why}; {} is right", given.raw.shown(), self.right());
             Err(Problem::new(given.place.clone(), self.name, text))
@@ -105,7 +105,7 @@ impl Key {
     }
 
     /// The value in force, as it could be written.
-    pub(crate) fn show(&self, config: &Config) -> String {
+    pub fn show(&self, config: &Config) -> String {
         // Fields are named by a function that gives them for writing; one list of them is enough.
         let mut config = config.clone();
         match self.kind {
@@ -118,7 +118,7 @@ impl Key {
     }
 
     /// The value in force, where it is a size.
-    pub(crate) fn bytes(&self, config: &Config) -> Option<u64> {
+    pub fn bytes(&self, config: &Config) -> Option<u64> {
         match self.kind {
             Kind::Bytes { field, .. } => Some(*field(&mut config.clone())),
             _ => None,
@@ -228,7 +228,7 @@ const TIB: u64 = 1 << 40;
 /// A remaining length of four bytes, with its fixed header [MQTT-1.5.5].
 const MQTT_PACKET_BYTES_MAX: u64 = 268_435_455 + 5;
 
-pub(crate) const KEYS: &[Key] = &[
+pub const KEYS: &[Key] = &[
     flag(
         "node.shards",
         "--shards",

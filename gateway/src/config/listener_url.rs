@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tidegate::node::{ListenerSettings, Protocol};
+use crate::node::{ListenerSettings, Protocol};
 
 use super::nearest::nearest;
 
@@ -22,7 +22,7 @@ const SCHEMES: &[(&str, Option<Protocol>)] = &[
 ];
 
 /// The scheme of a protocol that is built.
-pub(crate) fn scheme(protocol: Protocol) -> &'static str {
+pub fn scheme(protocol: Protocol) -> &'static str {
     let found = SCHEMES.iter().find(|(_, built)| *built == Some(protocol));
     found.expect("every built protocol has a scheme").0
 }

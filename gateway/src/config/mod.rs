@@ -17,44 +17,44 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidegate::node::{IoDriver, ListenerSettings, Protocol};
+use crate::node::{IoDriver, ListenerSettings, Protocol};
 use tidegate_codec::TopicFilter;
 
-pub(crate) use keys::KEYS;
-pub(crate) use listener_url::scheme;
-pub(crate) use node_settings::node_settings;
-pub(crate) use place::{Place, Problem};
-pub(crate) use value::{Given, Raw};
+pub use keys::{Key, KEYS};
+pub use listener_url::scheme;
+pub use node_settings::node_settings;
+pub use place::{Place, Problem};
+pub use value::{Given, Raw};
 
 use crate::host::Host;
 
 /// Everything that can be set; one field a key of [`KEYS`].
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) shards: u64,
-    pub(crate) cpus: Vec<usize>,
+pub struct Config {
+    pub shards: u64,
+    pub cpus: Vec<usize>,
     /// None: the ring where the kernel allows it, else epoll.
-    pub(crate) io: Option<IoDriver>,
-    pub(crate) listeners: Vec<ListenerSettings>,
-    pub(crate) data_dir: PathBuf,
-    pub(crate) drain_timeout: Duration,
-    pub(crate) admin: SocketAddr,
-    pub(crate) allow_anonymous: bool,
-    pub(crate) log_format: LogFormat,
-    pub(crate) log_level: LogLevel,
-    pub(crate) json: bool,
-    pub(crate) limits: Limits,
-    pub(crate) denied_topics: Vec<TopicFilter>,
+    pub io: Option<IoDriver>,
+    pub listeners: Vec<ListenerSettings>,
+    pub data_dir: PathBuf,
+    pub drain_timeout: Duration,
+    pub admin: SocketAddr,
+    pub allow_anonymous: bool,
+    pub log_format: LogFormat,
+    pub log_level: LogLevel,
+    pub json: bool,
+    pub limits: Limits,
+    pub denied_topics: Vec<TopicFilter>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     Text,
     Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogLevel {
+pub enum LogLevel {
     Error,
     Warn,
     Info,
@@ -64,32 +64,32 @@ pub(crate) enum LogLevel {
 
 /// The numbers of `[limits]`, as wide as the widest; [`KEYS`] holds each to the range of where it goes.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    pub(crate) packet_bytes_max: u64,
-    pub(crate) connect_bytes_max: u64,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) client_id_bytes_max: u64,
-    pub(crate) topic_bytes_max: u64,
-    pub(crate) topic_levels_max: u64,
-    pub(crate) receive_maximum: u64,
-    pub(crate) topic_alias_maximum: u64,
-    pub(crate) keep_alive_max: Duration,
-    pub(crate) session_expiry_max: Duration,
-    pub(crate) subscriptions_max: u64,
-    pub(crate) replicated_filters_max: u64,
-    pub(crate) inflight_max: u64,
-    pub(crate) queue_messages_max: u64,
-    pub(crate) queue_bytes_max: u64,
-    pub(crate) retained_messages_max: u64,
-    pub(crate) retained_bytes_max: u64,
-    pub(crate) publish_credits: u64,
-    pub(crate) memory_bytes_max: u64,
-    pub(crate) connections_max: u64,
-    pub(crate) write_queue_bytes_max: u64,
-    pub(crate) write_queue_high_water: u64,
-    pub(crate) send_timeout: Duration,
-    pub(crate) pre_auth_bytes_max: u64,
-    pub(crate) pre_auth_budget_bytes: u64,
+pub struct Limits {
+    pub packet_bytes_max: u64,
+    pub connect_bytes_max: u64,
+    pub connect_timeout: Duration,
+    pub client_id_bytes_max: u64,
+    pub topic_bytes_max: u64,
+    pub topic_levels_max: u64,
+    pub receive_maximum: u64,
+    pub topic_alias_maximum: u64,
+    pub keep_alive_max: Duration,
+    pub session_expiry_max: Duration,
+    pub subscriptions_max: u64,
+    pub replicated_filters_max: u64,
+    pub inflight_max: u64,
+    pub queue_messages_max: u64,
+    pub queue_bytes_max: u64,
+    pub retained_messages_max: u64,
+    pub retained_bytes_max: u64,
+    pub publish_credits: u64,
+    pub memory_bytes_max: u64,
+    pub connections_max: u64,
+    pub write_queue_bytes_max: u64,
+    pub write_queue_high_water: u64,
+    pub send_timeout: Duration,
+    pub pre_auth_bytes_max: u64,
+    pub pre_auth_budget_bytes: u64,
 }
 
 const KIB: u64 = 1 << 10;
@@ -98,7 +98,7 @@ const GIB: u64 = 1 << 30;
 
 impl Config {
     /// What runs when nothing is said; some of it depends on the host.
-    pub(crate) fn defaults(host: &Host) -> Config {
+    pub fn defaults(host: &Host) -> Config {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Config {
             shards: host.cpus.len() as u64,
@@ -121,7 +121,7 @@ impl Config {
     }
 
     /// Whether every listener can be reached from this machine only.
-    pub(crate) fn only_loopback(&self) -> bool {
+    pub fn only_loopback(&self) -> bool {
         self.listeners
             .iter()
             .all(|listener| is_loopback(&listener.addr))
@@ -168,19 +168,19 @@ impl Limits {
 
 /// Where values come from, weakest first.
 #[derive(Debug, Default)]
-pub(crate) struct Sources<'a> {
-    pub(crate) file: Option<&'a Path>,
+pub struct Sources<'a> {
+    pub file: Option<&'a Path>,
     /// The whole environment; other programs' variables are passed over.
-    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub environment: Vec<(OsString, OsString)>,
     /// By key name.
-    pub(crate) flags: Vec<(&'static str, Given)>,
+    pub flags: Vec<(&'static str, Given)>,
 }
 
 /// A configuration that can be run, and for each key of [`KEYS`] who said so.
 #[derive(Debug)]
-pub(crate) struct Loaded {
-    pub(crate) config: Config,
-    pub(crate) places: Vec<Place>,
+pub struct Loaded {
+    pub config: Config,
+    pub places: Vec<Place>,
 }
 
 impl Loaded {
@@ -196,12 +196,34 @@ impl Loaded {
 }
 
 /// Reads all sources and checks the whole. Every problem found is returned, not only the first.
-pub(crate) fn load(sources: &Sources<'_>, host: &Host) -> Result<Loaded, Vec<Problem>> {
+pub fn load(sources: &Sources<'_>, host: &Host) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut given = Vec::new();
-    if let Some(path) = sources.file {
-        given.extend(file::read(path, &mut problems));
-    }
+    let given = match sources.file {
+        Some(path) => file::read(path, &mut problems),
+        None => Vec::new(),
+    };
+    load_over(given, problems, sources, host)
+}
+
+/// As [`load`], with the file's text in hand; `name` is what problems call it.
+pub fn load_text(
+    name: &str,
+    text: &str,
+    sources: &Sources<'_>,
+    host: &Host,
+) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let given = file::parse(name.into(), text, &mut problems);
+    load_over(given, problems, sources, host)
+}
+
+/// Puts environment and flags over what the file gave.
+fn load_over(
+    mut given: Vec<(usize, Given)>,
+    mut problems: Vec<Problem>,
+    sources: &Sources<'_>,
+    host: &Host,
+) -> Result<Loaded, Vec<Problem>> {
     given.extend(environment(&sources.environment, &mut problems));
     given.extend(sources.flags.iter().map(|(name, given)| {
         (
@@ -209,7 +231,6 @@ pub(crate) fn load(sources: &Sources<'_>, host: &Host) -> Result<Loaded, Vec<Pro
             given.clone(),
         )
     }));
-
     settle(given, problems, host)
 }
 

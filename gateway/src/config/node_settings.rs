@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate::node::{ConnectionLimits, IoDriver, NodeSettings};
+use crate::node::{ConnectionLimits, IoDriver, NodeSettings};
 use tidegate_codec::mqtt::connection::Limits as MqttLimits;
 use tidegate_codec::topic::TopicLimits;
 use tidegate_shard_router::ShardConfig;
@@ -10,7 +10,7 @@ use tidegate_shard_router::ShardConfig;
 use super::Config;
 
 /// `io` is the choice after the kernel was asked.
-pub(crate) fn node_settings(config: &Config, io: IoDriver, placement_seed: u64) -> NodeSettings {
+pub fn node_settings(config: &Config, io: IoDriver, placement_seed: u64) -> NodeSettings {
     let limits = &config.limits;
     NodeSettings {
         shards: narrow(config.shards),

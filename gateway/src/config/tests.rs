@@ -18,21 +18,22 @@ fn load_all(
     environment: &[(&str, &str)],
     flags: &[(&'static str, &'static str, &str)],
 ) -> Result<Loaded, Vec<String>> {
-    let mut problems = Vec::new();
-    let mut given = file::parse("t.toml".into(), toml, &mut problems);
-    let variables: Vec<_> = environment
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
-    given.extend(super::environment(&variables, &mut problems));
-    given.extend(flags.iter().map(|(key, flag, text)| {
+    let environment = environment.iter();
+    let flags = flags.iter().map(|(key, flag, text)| {
         let given = Given {
             raw: Raw::Text((*text).to_owned()),
             place: Place::Flag(flag),
         };
-        (keys::index(key).unwrap(), given)
-    }));
-    settle(given, problems, &host())
+        (*key, given)
+    });
+    let sources = Sources {
+        file: None,
+        environment: environment
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
+        flags: flags.collect(),
+    };
+    load_text("t.toml", toml, &sources, &host())
         .map_err(|problems| problems.iter().map(Problem::to_string).collect())
 }
 

@@ -7,7 +7,7 @@ use super::{GIB, KIB, MIB};
 
 /// A value before its key has looked at it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Raw {
+pub enum Raw {
     /// From a flag or the environment: what it is, its key decides.
     Text(String),
     /// From the file, where types are written down.
@@ -20,14 +20,14 @@ pub(crate) enum Raw {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Given {
-    pub(crate) raw: Raw,
-    pub(crate) place: Place,
+pub struct Given {
+    pub raw: Raw,
+    pub place: Place,
 }
 
 impl Raw {
     /// As a sentence's subject.
-    pub(crate) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         match self {
             Raw::Text(text) | Raw::String(text) => format!("{text:?}"),
             Raw::Integer(number) => number.to_string(),
@@ -38,7 +38,7 @@ impl Raw {
     }
 
     /// "is not" and what its key would want, in the words that fit what it is.
-    pub(crate) fn is_not(&self, wanted: &str) -> String {
+    pub fn is_not(&self, wanted: &str) -> String {
         match self {
             Raw::String(_) => format!("is a string, not {wanted}"),
             Raw::Integer(_) => format!("is a number, not {wanted}"),
@@ -47,7 +47,7 @@ impl Raw {
     }
 
     /// A whole number, from a number or a flag's text.
-    pub(crate) fn integer(&self) -> Option<i128> {
+    pub fn integer(&self) -> Option<i128> {
         match self {
             Raw::Integer(number) => Some(*number),
             Raw::Text(text) => text.trim().replace('_', "").parse().ok(),
@@ -55,7 +55,7 @@ impl Raw {
         }
     }
 
-    pub(crate) fn boolean(&self) -> Option<bool> {
+    pub fn boolean(&self) -> Option<bool> {
         match self {
             Raw::Boolean(value) => Some(*value),
             Raw::Text(text) => text.trim().parse().ok(),
@@ -63,7 +63,7 @@ impl Raw {
         }
     }
 
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match self {
             Raw::Text(text) | Raw::String(text) => Some(text),
             _ => None,
@@ -71,7 +71,7 @@ impl Raw {
     }
 
     /// Bytes: a plain number, or text with a unit. KiB and MiB count in 1,024s, kB and MB in 1,000s.
-    pub(crate) fn bytes(&self) -> Option<i128> {
+    pub fn bytes(&self) -> Option<i128> {
         if let Some(number) = self.integer() {
             return Some(number);
         }
@@ -82,7 +82,7 @@ impl Raw {
     }
 
     /// A time: a plain number of seconds, or text such as `10s` or `1h 30m`.
-    pub(crate) fn time(&self) -> Option<Duration> {
+    pub fn time(&self) -> Option<Duration> {
         if let Some(seconds) = self.integer() {
             return u64::try_from(seconds).ok().map(Duration::from_secs);
         }
@@ -92,7 +92,7 @@ impl Raw {
 
 impl Given {
     /// The items of a list; a flag or an environment variable separates them by commas.
-    pub(crate) fn items(&self) -> Option<Vec<Given>> {
+    pub fn items(&self) -> Option<Vec<Given>> {
         match &self.raw {
             Raw::List(items) => Some(items.clone()),
             Raw::Text(text) => Some(
@@ -122,6 +122,25 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
 
 pub(crate) fn show_time(time: Duration) -> String {
     humantime::format_duration(time).to_string()
+}
+
+/// A string as the file writes it; Rust's own escapes are not those of TOML.
+pub(crate) fn show_text(text: &str) -> String {
+    let mut shown = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => shown.extend(['\\', character]),
+            _ if character.is_control() => shown += &format!("\\u{:04X}", character as u32),
+            _ => shown.push(character),
+        }
+    }
+    shown + "\""
+}
+
+/// A list of strings as the file writes it.
+pub(crate) fn show_list(texts: impl Iterator<Item = String>) -> String {
+    let shown: Vec<_> = texts.map(|text| show_text(&text)).collect();
+    format!("[{}]", shown.join(", "))
 }
 
 #[cfg(test)]

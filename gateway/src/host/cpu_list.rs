@@ -1,7 +1,7 @@
 //! CPU lists as the kernel writes them: `0-3,8`.
 
 /// Reads a list; the CPUs come in the order they are named.
-pub(crate) fn parse(text: &str) -> Result<Vec<usize>, String> {
+pub fn parse(text: &str) -> Result<Vec<usize>, String> {
     let mut cpus = Vec::new();
     for part in text.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -28,7 +28,7 @@ fn number(text: &str) -> Result<usize, String> {
 }
 
 /// Writes a list with neighbours joined.
-pub(crate) fn show(cpus: &[usize]) -> String {
+pub fn show(cpus: &[usize]) -> String {
     let mut parts: Vec<(usize, usize)> = Vec::new();
     for cpu in cpus {
         match parts.last_mut() {

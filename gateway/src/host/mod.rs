@@ -2,27 +2,27 @@
 //!
 //! Read once at start. What is too low becomes one warning each, with the command that raises it.
 
-pub(crate) mod cpu_list;
+pub mod cpu_list;
 mod memory;
-pub(crate) mod ring;
+pub mod ring;
 mod warnings;
 
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use rustix::thread::{sched_getaffinity, CpuSet};
 
-pub(crate) use warnings::Warnings;
+pub use warnings::Warnings;
 
 /// The facts that defaults and checks are made from.
 #[derive(Clone, Debug)]
-pub(crate) struct Host {
+pub struct Host {
     /// CPUs this process may use, in order.
-    pub(crate) cpus: Vec<usize>,
+    pub cpus: Vec<usize>,
     /// Memory of the host, or of the tightest cgroup around this process.
-    pub(crate) memory_bytes: u64,
+    pub memory_bytes: u64,
     /// Descriptors this process may open, its own soft limit raised.
-    pub(crate) open_files: u64,
+    pub open_files: u64,
     /// Bytes this process may lock in memory.
-    pub(crate) locked_bytes: u64,
+    pub locked_bytes: u64,
 }
 
 /// Descriptors that are not connections: the standard three, the admin port and its clients, logs.
@@ -34,7 +34,7 @@ const SHARD_CONNECTIONS_MAX: u64 = 1_000_000;
 
 impl Host {
     /// Raises this process's own soft limits to the hard ones, then looks around.
-    pub(crate) fn prepare() -> Host {
+    pub fn prepare() -> Host {
         Host {
             cpus: allowed_cpus(),
             memory_bytes: memory::available_bytes(),
@@ -44,7 +44,7 @@ impl Host {
     }
 
     /// Connections one shard may hold by default: all descriptors, since nobody knows how clients spread.
-    pub(crate) fn connections_max(&self) -> u64 {
+    pub fn connections_max(&self) -> u64 {
         let other = FILES_RESERVED + FILES_PER_SHARD * self.cpus.len() as u64;
         self.open_files
             .saturating_sub(other)

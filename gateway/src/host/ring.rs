@@ -4,9 +4,9 @@
 
 use std::io;
 
+use crate::node::IoDriver;
 use io_uring::IoUring;
 use rustix::io::Errno;
-use tidegate::node::IoDriver;
 
 use super::Host;
 
@@ -15,14 +15,14 @@ pub(super) const LOCKED_BYTES_MIN: u64 = 512 << 10;
 
 /// Which driver runs.
 #[derive(Debug)]
-pub(crate) struct Choice {
-    pub(crate) io: IoDriver,
+pub struct Choice {
+    pub io: IoDriver,
     /// Why it is the slower one, where nobody asked for that: a line for the operator.
-    pub(crate) why: Option<String>,
+    pub why: Option<String>,
 }
 
 /// Takes what was asked for, else the ring where it can be had. An error is a line for the operator.
-pub(crate) fn choose(asked: Option<IoDriver>, host: &Host) -> Result<Choice, String> {
+pub fn choose(asked: Option<IoDriver>, host: &Host) -> Result<Choice, String> {
     match asked {
         Some(IoDriver::Epoll) => Ok(Choice {
             io: IoDriver::Epoll,

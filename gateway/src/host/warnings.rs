@@ -14,7 +14,7 @@ const PORTS_WANTED: u64 = 28_232;
 
 /// What the checks look at, apart from the process's own limits. None: not there, so not in the way.
 #[derive(Debug, Default)]
-pub(crate) struct Warnings {
+pub struct Warnings {
     nr_open: Option<u64>,
     somaxconn: Option<u64>,
     port_range: Option<(u64, u64)>,
@@ -22,7 +22,7 @@ pub(crate) struct Warnings {
 }
 
 impl Warnings {
-    pub(crate) fn read() -> Warnings {
+    pub fn read() -> Warnings {
         let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
         Warnings {
             nr_open: number("/proc/sys/fs/nr_open"),
@@ -36,7 +36,7 @@ impl Warnings {
     }
 
     /// One line each: what, how much, what for, and the exact command.
-    pub(crate) fn lines(&self, host: &Host) -> Vec<String> {
+    pub fn lines(&self, host: &Host) -> Vec<String> {
         let mut lines = Vec::new();
         // Before the open files, which cannot be raised above it.
         if let Some(nr_open) = self.nr_open.filter(|nr_open| *nr_open < FILES_WANTED) {

@@ -61,6 +61,9 @@ pub(crate) struct Connections {
     client_ids: Vec<Option<Box<str>>>,
     /// Bytes held for connections without an accepted CONNECT; bounded by `pre_auth_budget_bytes`.
     pub(crate) pre_auth_bytes: usize,
+    /// How often answers piled up, for tests that want them to.
+    #[cfg(test)]
+    pub(crate) output_pauses: u64,
 }
 
 impl Connections {
@@ -85,6 +88,8 @@ impl Connections {
             notices: Vec::new(),
             client_ids: Vec::new(),
             pre_auth_bytes: 0,
+            #[cfg(test)]
+            output_pauses: 0,
         }
     }
 
@@ -191,6 +196,10 @@ impl Connections {
             } else if unsent > output_pause {
                 // Deliveries stop at the high water, so this is answers to the client's own packets.
                 connection.set(mark::PAUSED_BY_OUTPUT);
+                #[cfg(test)]
+                {
+                    self.output_pauses += 1;
+                }
             }
         }
         Some(said)

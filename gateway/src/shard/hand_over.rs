@@ -102,6 +102,7 @@ impl<D: Driver> Worker<D> {
         let full = self.core.connections.slab.len() >= self.core.connections.limits.connections_max;
         let id = self.core.connections.insert(codec, listener);
         self.driver.adopt(id, socket);
+        self.slot_taken();
         if self.is_draining() {
             return self.refuse(id, &connect.client_id, ReasonCode::ServerShuttingDown);
         }

@@ -185,14 +185,25 @@ pub(crate) struct OutQueuePool {
     // Boxed on purpose: connections hold one word, and a queue must not move while it is being sent.
     #[allow(clippy::vec_box)]
     free: Vec<Box<OutQueue>>,
+    /// Taken and not given back.
+    #[cfg(test)]
+    pub(crate) lent: usize,
 }
 
 impl OutQueuePool {
     pub(crate) fn take(&mut self) -> Box<OutQueue> {
+        #[cfg(test)]
+        {
+            self.lent += 1;
+        }
         self.free.pop().unwrap_or_default()
     }
 
     pub(crate) fn give(&mut self, mut queue: Box<OutQueue>) {
+        #[cfg(test)]
+        {
+            self.lent -= 1;
+        }
         queue.clear();
         if self.free.len() < POOLED_MAX && queue.memory_bytes() <= POOLED_BYTES_MAX {
             self.free.push(queue);

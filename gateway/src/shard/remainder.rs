@@ -47,14 +47,25 @@ pub(crate) struct RemainderPool {
     // Boxed on purpose: a connection holds one word.
     #[allow(clippy::vec_box)]
     free: Vec<Box<Remainder>>,
+    /// Taken and not given back.
+    #[cfg(test)]
+    pub(crate) lent: usize,
 }
 
 impl RemainderPool {
     pub(crate) fn take(&mut self) -> Box<Remainder> {
+        #[cfg(test)]
+        {
+            self.lent += 1;
+        }
         self.free.pop().unwrap_or_default()
     }
 
     pub(crate) fn give(&mut self, mut remainder: Box<Remainder>) {
+        #[cfg(test)]
+        {
+            self.lent -= 1;
+        }
         if self.free.len() < POOLED_MAX && remainder.bytes.capacity() <= POOLED_BYTES_MAX {
             remainder.bytes.clear();
             remainder.start = 0;

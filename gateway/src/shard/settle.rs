@@ -52,7 +52,10 @@ impl<D: Driver> Worker<D> {
             && connection.state == State::Connected
             && connection.has(mark::RECEIVING)
             && !connection.is_paused()
-            && connection.out.as_ref().is_some_and(|queue| queue.len() <= PINGRESP_BYTES);
+            && connection
+                .out
+                .as_ref()
+                .is_some_and(|queue| queue.len() <= PINGRESP_BYTES);
         connection.clear(mark::PONG);
         if !only_pong {
             return false;
@@ -69,9 +72,13 @@ impl<D: Driver> Worker<D> {
 
     fn settle_unhurried(&mut self, hurried: bool) {
         let connections = &mut self.core.connections;
-        let waited_us = connections.now_us.saturating_sub(connections.unhurried_since_us);
+        let waited_us = connections
+            .now_us
+            .saturating_sub(connections.unhurried_since_us);
         let due = hurried || waited_us >= UNHURRIED_US;
-        if connections.unhurried.is_empty() || !(due || connections.unhurried.len() >= UNHURRIED_MAX) {
+        if connections.unhurried.is_empty()
+            || !(due || connections.unhurried.len() >= UNHURRIED_MAX)
+        {
             return;
         }
         let mut waiting = std::mem::take(&mut connections.unhurried);

@@ -157,13 +157,23 @@ impl<D: Driver> Worker<D> {
 
     /// One turn. `false`: the shard has drained.
     pub(crate) fn turn(&mut self) -> io::Result<bool> {
+        let Some(wait) = self.before_wait() else {
+            return Ok(false);
+        };
+        self.driver.wait(wait)?;
+        self.after_wait();
+        Ok(true)
+    }
+
+    /// Settles what the last turn left, and says how long to sleep. `None`: the shard has drained.
+    pub(super) fn before_wait(&mut self) -> Option<Wait> {
         self.settle();
         self.account_turn();
-        if self.has_drained() {
-            return Ok(false);
-        }
-        let wait = self.choose_wait();
-        self.driver.wait(wait)?;
+        (!self.has_drained()).then(|| self.choose_wait())
+    }
+
+    /// Everything that came, each kind up to its bound.
+    pub(super) fn after_wait(&mut self) {
         self.doorbell.awake();
         self.start_turn();
         while let Some(event) = self.driver.next() {
@@ -186,7 +196,6 @@ impl<D: Driver> Worker<D> {
             .step(now, step, &mut self.core.connections)
             .busy;
         self.busy = busy;
-        Ok(true)
     }
 
     fn account_turn(&mut self) {
@@ -279,25 +288,34 @@ impl<D: Driver> Worker<D> {
     }
 
     fn accepted(&mut self, listener: usize, socket: std::os::fd::OwnedFd) {
-        let connections = &mut self.core.connections;
         if self.accepting == Accepting::Stopped || self.drain_until_us.is_some() {
             return;
         }
         // Accepts that were on their way when accepting paused find no slot: closed, as a full backlog would.
-        if connections.slab.len() >= connections.limits.connections_max {
+        if self.is_full() {
             return;
         }
+        let connections = &mut self.core.connections;
         let timeout_ms = connections.mqtt.connect_timeout_ms;
         let codec = ServerConnection::with_connect_timeout(connections.now, timeout_ms);
         let id = connections.insert(codec, listener as u8);
         self.driver.adopt(id, socket);
         self.driver.receive(id, Receive::Once);
-        let full = connections.slab.len() >= connections.limits.connections_max;
-        if full && self.accepting == Accepting::Yes {
-            connections.tally.accept_pauses += 1;
+        self.slot_taken();
+    }
+
+    /// Whoever took it, an accept or a hand-over: those that come when none is left wait in the backlog.
+    pub(super) fn slot_taken(&mut self) {
+        if self.is_full() && self.accepting == Accepting::Yes {
+            self.core.connections.tally.accept_pauses += 1;
             self.accepting = Accepting::AtLimit;
             self.driver.pause_accepting();
         }
+    }
+
+    fn is_full(&self) -> bool {
+        let connections = &self.core.connections;
+        connections.slab.len() >= connections.limits.connections_max
     }
 
     fn accept_stalled(&mut self, error: &io::Error) {
@@ -313,14 +331,15 @@ impl<D: Driver> Worker<D> {
         self.driver.pause_accepting();
     }
 
-    /// A slot and a descriptor are free.
+    /// A slot and a descriptor are free. Hand-overs may have filled more slots than there are to give.
     pub(super) fn slot_freed(&mut self) {
         match self.accepting {
+            Accepting::Yes | Accepting::Stopped => {}
+            _ if self.is_full() => self.accepting = Accepting::AtLimit,
             Accepting::AtLimit | Accepting::Starved { .. } => {
                 self.accepting = Accepting::Yes;
                 self.driver.resume_accepting();
             }
-            Accepting::Yes | Accepting::Stopped => {}
         }
     }
 

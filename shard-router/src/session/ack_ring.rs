@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 use tidegate_codec::{Ack, ReasonCode};
 
+use crate::planted::{is_planted, Defect};
+
 /// One PUBACK or PUBREC that will leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Owed {
@@ -59,6 +61,10 @@ impl AckRing {
 
     /// The oldest acknowledgement, if nothing before it is open.
     pub(crate) fn pop(&mut self) -> Option<Ack<'static>> {
+        if is_planted(Defect::AckOutOfTurn) {
+            let known = self.owed.iter().position(|owed| owed.reason.is_some())?;
+            self.owed.swap(0, known);
+        }
         let reason = self.owed.front()?.reason?;
         let Owed {
             packet_id,

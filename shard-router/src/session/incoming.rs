@@ -8,6 +8,8 @@ struct Entry {
     packet_id: u16,
     /// `None` while its ticket is open.
     reason: Option<ReasonCode>,
+    /// The store has its message.
+    stored: bool,
 }
 
 /// Bounded by our Receive Maximum, which counts a QoS 2 message until its PUBCOMP.
@@ -41,8 +43,37 @@ impl Incoming {
         self.entries.push(Entry {
             packet_id,
             reason: None,
+            stored: false,
         });
         Known::New
+    }
+
+    /// Puts back what was there when the process ended; `reason` where its ticket was answered.
+    pub(crate) fn restore(&mut self, packet_id: u16, reason: Option<ReasonCode>) {
+        self.entries.push(Entry {
+            packet_id,
+            reason,
+            stored: true,
+        });
+    }
+
+    pub(crate) fn note_stored(&mut self, packet_id: u16) {
+        if let Some(entry) = self.entries.iter_mut().find(|e| e.packet_id == packet_id) {
+            entry.stored = true;
+        }
+    }
+
+    /// A message of an open exchange may not have left yet, because the store does not have it.
+    pub(crate) fn waits_for_store(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.stored && entry.reason.is_none())
+    }
+
+    pub(crate) fn is_stored(&self, packet_id: u16) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.packet_id == packet_id && entry.stored)
     }
 
     /// The ticket completed. A reason that is an error forgets the id: PUBREC ends the exchange.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use tidegate_codec::Qos;
 
 use super::offline_queue::Queued;
+use crate::store_op::CommitSequence;
 
 /// What the client still has to say.
 #[derive(Debug)]
@@ -19,6 +20,11 @@ pub(crate) enum Stage {
 pub(crate) struct InFlight {
     pub(crate) packet_id: u16,
     pub(crate) stage: Stage,
+    /// Its PUBLISH left once: from now on it bears DUP.
+    pub(crate) tried: bool,
+    /// Its next packet leaves when the store has got this far. QoS 2 only: what the client knows of a packet id,
+    /// the store must know, or a restart would take it for another.
+    pub(crate) leaves_after: Option<CommitSequence>,
 }
 
 /// Bounded by the smaller of the client's Receive Maximum and `inflight_max`, as they were when it was filled.
@@ -59,10 +65,7 @@ impl Inflight {
     }
 
     pub(crate) fn mark_sent(&mut self) {
-        debug_assert!(
-            self.sent < self.window.len(),
-            "only what is in the window can be sent"
-        );
+        self.window[self.sent].tried = true;
         self.sent += 1;
     }
 
@@ -89,8 +92,43 @@ impl Inflight {
         self.window.push_back(InFlight {
             packet_id,
             stage: Stage::Published(queued),
+            tried: true,
+            leaves_after: None,
         });
         self.sent += 1;
+    }
+
+    /// Puts a delivery at the end of the window that leaves in its turn, not before `leaves_after`.
+    pub(crate) fn push_unsent(
+        &mut self,
+        packet_id: u16,
+        queued: Queued,
+        leaves_after: Option<CommitSequence>,
+    ) {
+        self.window.push_back(InFlight {
+            packet_id,
+            stage: Stage::Published(queued),
+            tried: false,
+            leaves_after,
+        });
+    }
+
+    /// Puts back what was in the window when the process ended, in its order.
+    pub(crate) fn restore(&mut self, packet_id: u16, stage: Stage) {
+        self.last_packet_id = self.last_packet_id.max(packet_id);
+        self.window.push_back(InFlight {
+            packet_id,
+            stage,
+            tried: true,
+            leaves_after: None,
+        });
+    }
+
+    /// PUBREL leaves when the store has got this far.
+    pub(crate) fn delay_release(&mut self, packet_id: u16, leaves_after: CommitSequence) {
+        if let Some(at) = self.position(packet_id) {
+            self.window[at].leaves_after = Some(leaves_after);
+        }
     }
 
     /// PUBACK, or a PUBREC that refuses: takes the delivery out.

@@ -48,8 +48,8 @@ pub(crate) struct Replay {
     pub(crate) filter: Box<str>,
     pub(crate) options: SubscriptionOptions,
     pub(crate) subscription_id: Option<NonZeroU32>,
-    /// Owners still to be asked; the last one is asked now.
-    pub(crate) owners: Vec<ShardId>,
+    /// Owners still to be asked, the last one now; each with what it had kept when it had the filter.
+    pub(crate) owners: Vec<(ShardId, u64)>,
     pub(crate) after: Option<Box<str>>,
     /// Unsubscribed while an answer is on its way.
     pub(crate) cancelled: bool,
@@ -60,7 +60,6 @@ pub(crate) struct Replay {
 pub(crate) struct PendingSubscribe {
     pub(crate) packet_id: u16,
     pub(crate) reasons: Vec<ReasonCode>,
-    pub(crate) outstanding: u32,
     pub(crate) replays: VecDeque<Replay>,
     /// The last of its subscriptions in the store.
     pub(crate) commit: Commit,
@@ -80,6 +79,7 @@ pub(crate) struct Replays {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client: ClientKey,
+    pub(crate) index: u32,
     pub(crate) generation: u32,
     pub(crate) connection: Option<ConnectionId>,
     /// Counts connections of this session, so that answers meant for an earlier one are recognised.
@@ -96,12 +96,17 @@ pub(crate) struct Session {
     pub(crate) parked_packet_id: Option<u16>,
     /// The store knows it.
     pub(crate) stored: bool,
+    /// Stands in the list of those who send on when the store is further.
+    pub(crate) awaits_commit: bool,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) outgoing: Option<Box<Outgoing>>,
     pub(crate) owed: Option<Box<AckRing>>,
     pub(crate) incoming: Option<Box<Incoming>>,
     pub(crate) pending_subscribe: Option<Box<PendingSubscribe>>,
+    /// Answers slice owners still owe, also to a SUBSCRIBE of an earlier connection: while one is under way its
+    /// filter may stand here and not there, so no SUBACK may leave.
+    pub(crate) unanswered: u32,
     pub(crate) replays: Option<Box<Replays>>,
     /// When a session without connection ends, and when its will is published; [`Millis::NEVER`] when not.
     pub(crate) expires_at: Millis,
@@ -143,9 +148,9 @@ impl PauseReasons {
 }
 
 impl Session {
-    pub(crate) fn id(&self, index: u32) -> SessionId {
+    pub(crate) fn id(&self) -> SessionId {
         SessionId {
-            index,
+            index: self.index,
             generation: self.generation,
         }
     }
@@ -235,7 +240,7 @@ impl Sessions {
             let client = &self.live(index).client;
             client.instance == instance && *client.client_id == *client_id
         })?;
-        Some(self.live(index).id(index))
+        Some(self.live(index).id())
     }
 
     pub(crate) fn insert(&mut self, client: ClientKey) -> SessionId {
@@ -247,7 +252,7 @@ impl Sessions {
             panic!("the free list named a live session");
         };
         let hash = self.hasher.hash_one((client.instance, &*client.client_id));
-        self.slots[index as usize] = Slot::Live(Box::new(new_session(client, generation)));
+        self.slots[index as usize] = Slot::Live(Box::new(new_session(client, index, generation)));
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.by_client
             .insert_unique(hash, index, |&index| match &slots[index as usize] {
@@ -291,9 +296,10 @@ impl Sessions {
     }
 }
 
-fn new_session(client: ClientKey, generation: u32) -> Session {
+fn new_session(client: ClientKey, index: u32, generation: u32) -> Session {
     Session {
         client,
+        index,
         generation,
         connection: None,
         attachment: 0,
@@ -303,12 +309,14 @@ fn new_session(client: ClientKey, generation: u32) -> Session {
         paused: PauseReasons::default(),
         parked_packet_id: None,
         stored: false,
+        awaits_commit: false,
         subscriptions: Vec::new(),
         will: None,
         outgoing: None,
         owed: None,
         incoming: None,
         pending_subscribe: None,
+        unanswered: 0,
         replays: None,
         expires_at: Millis::NEVER,
         will_at: Millis::NEVER,

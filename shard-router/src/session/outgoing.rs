@@ -2,26 +2,37 @@
 
 use tidegate_codec::{Ack, Delivery, Millis, Qos, ReasonCode};
 
-use super::inflight::{InFlight, Inflight, Stage};
+use super::inflight::{Inflight, Stage};
 use super::offline_queue::{OfflineQueue, Queued};
 use super::Session;
+use crate::commits::Commits;
 use crate::config::ShardConfig;
 use crate::counters::{Counters, DropReason};
 use crate::effects::{DeliveryOutcome, Effects};
-use crate::key::ConnectionId;
-use crate::store_op::{Commit, StoreOp};
+use crate::key::{ClientKey, ConnectionId};
+use crate::planted::{is_planted, Defect};
+use crate::restore::Taken;
+use crate::store_op::{Commit, ExchangeId, StoreOp, StoredDelivery};
 
 /// What a session has not got rid of yet. Boxed while it holds anything.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(crate) inflight: Inflight,
     pub(crate) queue: OfflineQueue,
-    next_sequence: u64,
+    pub(crate) next_sequence: u64,
+    /// Messages of exchanges that were open when the process ended which the session had already: each is sent
+    /// on once more, and not taken again.
+    pub(crate) taken: Vec<Taken>,
 }
 
 impl Outgoing {
+    fn take_sequence(&mut self) -> u64 {
+        self.next_sequence += 1;
+        self.next_sequence - 1
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
-        self.inflight.is_empty() && self.queue.is_empty()
+        self.inflight.is_empty() && self.queue.is_empty() && self.taken.is_empty()
     }
 }
 
@@ -30,6 +41,7 @@ pub(crate) struct Sending<'a, E> {
     pub(crate) now: Millis,
     pub(crate) config: &'a ShardConfig,
     pub(crate) counters: &'a mut Counters,
+    pub(crate) commits: &'a mut Commits,
     pub(crate) fx: &'a mut E,
 }
 
@@ -43,9 +55,25 @@ pub(crate) struct Offer<'a> {
     pub(crate) group: Option<&'a std::rc::Rc<crate::envelope::GroupName>>,
     /// Asked for at the pace of the session, so even QoS 0 waits instead of being dropped.
     pub(crate) paced: bool,
+    pub(crate) exchange: Option<&'a ExchangeId>,
 }
 
 impl Offer<'_> {
+    fn enqueue<'b>(&'b self, client: &'b ClientKey, sequence: u64) -> StoreOp<'b> {
+        StoreOp::Enqueue {
+            client,
+            sequence,
+            delivery: StoredDelivery {
+                message: self.message,
+                qos: self.qos,
+                retain: self.retain,
+                subscription_ids: self.subscription_ids,
+                group: self.group.map(|group| &**group),
+            },
+            exchange: self.exchange.copied(),
+        }
+    }
+
     fn queued(&self, sequence: u64) -> Queued {
         Queued {
             message: self.message.clone(),
@@ -65,6 +93,9 @@ impl Session {
     pub(crate) fn offer<E: Effects>(&mut self, offer: Offer<'_>, s: &mut Sending<'_, E>) -> Commit {
         if offer.message.expired(s.now) {
             s.counters.drop_one(DropReason::Expired);
+            return Commit::Done;
+        }
+        if self.took(&offer) {
             return Commit::Done;
         }
         let waits = self
@@ -107,20 +138,42 @@ impl Session {
         Commit::Done
     }
 
+    /// Whether the session had this message before the process started. It comes again once.
+    fn took(&mut self, offer: &Offer<'_>) -> bool {
+        let (Some(outgoing), Some(exchange)) = (&mut self.outgoing, offer.exchange) else {
+            return false;
+        };
+        let group = offer.group.map(|group| &**group);
+        let same = |taken: &Taken| taken.exchange == *exchange && taken.group.as_ref() == group;
+        let at = outgoing.taken.iter().position(same);
+        at.map(|at| outgoing.taken.swap_remove(at)).is_some()
+    }
+
     fn offer_acknowledged<E: Effects>(
         &mut self,
         connection: ConnectionId,
         offer: Offer<'_>,
         s: &mut Sending<'_, E>,
     ) -> Commit {
-        let (blocked, window, durable) =
-            (self.blocked, usize::from(self.window), self.is_durable());
+        let (blocked, window, durable) = (
+            self.blocked,
+            usize::from(self.window),
+            self.is_durable() && s.fx.is_durable(),
+        );
         let outgoing = self.outgoing.get_or_insert_default();
         let inflight = &mut outgoing.inflight;
         if blocked || inflight.len() >= window || !inflight.all_sent() {
             return self.enqueue(offer, s);
         }
         let packet_id = inflight.next_packet_id();
+        if durable && offer.qos == Qos::ExactlyOnce {
+            let sequence = outgoing.take_sequence();
+            let queued = offer.queued(sequence);
+            s.fx.store(offer.enqueue(&self.client, sequence));
+            let commit = self.assign_packet_id(packet_id, queued, s);
+            self.pump(s);
+            return commit;
+        }
         match s
             .fx
             .deliver(connection, &offer_delivery(&offer, packet_id, s.now))
@@ -135,26 +188,42 @@ impl Session {
                 return self.enqueue(offer, s);
             }
         }
-        let sequence = outgoing.next_sequence;
-        outgoing.next_sequence += 1;
+        let sequence = outgoing.take_sequence();
         outgoing
             .inflight
             .push_sent(packet_id, offer.queued(sequence));
-        if !(durable && s.fx.is_durable()) {
+        if !durable {
             return Commit::Done;
         }
         let client = &self.client;
-        s.fx.store(StoreOp::Enqueue {
-            client,
-            sequence,
-            qos: offer.qos,
-            message: offer.message,
-        });
+        s.fx.store(offer.enqueue(client, sequence));
         s.fx.store(StoreOp::AssignPacketId {
             client,
             sequence,
             packet_id,
         })
+    }
+
+    /// A durable session's delivery enters the window. A QoS 2 packet id leaves once the store has it.
+    fn assign_packet_id<E: Effects>(
+        &mut self,
+        packet_id: u16,
+        queued: Queued,
+        s: &mut Sending<'_, E>,
+    ) -> Commit {
+        let (client, sequence) = (&self.client, queued.sequence);
+        let commit = s.fx.store(StoreOp::AssignPacketId {
+            client,
+            sequence,
+            packet_id,
+        });
+        let leaves_after = match queued.qos {
+            Qos::ExactlyOnce if !is_planted(Defect::UnstoredPacketId) => s.commits.pending(commit),
+            _ => None,
+        };
+        let inflight = &mut self.outgoing().inflight;
+        inflight.push_unsent(packet_id, queued, leaves_after);
+        commit
     }
 
     /// Puts it behind everything that waits; at the bound the oldest goes.
@@ -190,8 +259,7 @@ impl Session {
                 });
             }
         }
-        let sequence = outgoing.next_sequence;
-        outgoing.next_sequence += 1;
+        let sequence = outgoing.take_sequence();
         s.counters.queued_messages += 1;
         s.counters.queued_bytes += size;
         let mut queued = offer.queued(sequence);
@@ -201,13 +269,7 @@ impl Session {
         if !durable || offer.qos == Qos::AtMostOnce {
             return Commit::Done;
         }
-        let (client, qos, message) = (&self.client, offer.qos, offer.message);
-        s.fx.store(StoreOp::Enqueue {
-            client,
-            sequence,
-            qos,
-            message,
-        })
+        s.fx.store(offer.enqueue(&self.client, sequence))
     }
 
     /// Sends what the window and the out-queue allow: first what an earlier connection left unacknowledged, in
@@ -223,42 +285,62 @@ impl Session {
             return;
         }
         let waited = !outgoing.queue.is_empty();
-        self.blocked = !(self.resend(connection, s) && self.send_queued(connection, s));
+        // What enters the window of a durable session leaves behind what stands there.
+        self.blocked = !(self.resend(connection, s)
+            && self.send_queued(connection, s)
+            && self.resend(connection, s));
         if waited {
             self.tidy();
         }
     }
 
-    /// `false`: the out-queue is full.
+    /// Sends what the window holds and this connection has not sent. `false`: the out-queue is full.
     fn resend<E: Effects>(&mut self, connection: ConnectionId, s: &mut Sending<'_, E>) -> bool {
         let window = usize::from(self.window);
-        let inflight = &mut self.outgoing().inflight;
+        let (durable, id) = (self.is_durable() && s.fx.is_durable(), self.id());
+        let inflight = &mut self.outgoing.get_or_insert_default().inflight;
         while inflight.sent_count() < window {
-            let Some(InFlight { packet_id, stage }) = inflight.next_unsent() else {
+            let Some(flying) = inflight.next_unsent() else {
                 return true;
             };
-            let packet_id = *packet_id;
-            let outcome = match stage {
+            if let Some(sequence) = flying.leaves_after.filter(|&wait| !s.commits.hold(wait)) {
+                if !std::mem::replace(&mut self.awaits_commit, true) {
+                    s.commits.wait(sequence, id);
+                }
+                return true;
+            }
+            let (packet_id, dup) = (flying.packet_id, flying.tried);
+            let (outcome, sequence) = match &flying.stage {
+                Stage::Published(queued) if !dup && queued.message.expired(s.now) => {
+                    s.counters.drop_one(DropReason::Expired);
+                    (None, queued.sequence)
+                }
                 Stage::Published(queued) => {
                     let delivery = Delivery {
-                        dup: true,
+                        dup,
                         ..delivery(queued, packet_id, s.now)
                     };
-                    s.fx.deliver(connection, &delivery)
+                    (Some(s.fx.deliver(connection, &delivery)), queued.sequence)
                 }
-                Stage::Released { .. } => {
+                Stage::Released { sequence } => {
                     let reason = ReasonCode::Success;
                     s.fx.acknowledge(connection, &Ack::PubRel { packet_id, reason });
-                    DeliveryOutcome::Written
+                    (Some(DeliveryOutcome::Written), *sequence)
                 }
             };
             match outcome {
-                DeliveryOutcome::Written => inflight.mark_sent(),
-                DeliveryOutcome::Full => return false,
-                DeliveryOutcome::TooLarge => {
-                    s.counters.drop_one(DropReason::PacketTooLarge);
-                    inflight.drop_next_unsent();
+                Some(DeliveryOutcome::Written) => {
+                    inflight.mark_sent();
+                    continue;
                 }
+                Some(DeliveryOutcome::Full) => return false,
+                Some(DeliveryOutcome::TooLarge) => s.counters.drop_one(DropReason::PacketTooLarge),
+                None => {}
+            }
+            inflight.drop_next_unsent();
+            if durable {
+                let client = &self.client;
+                s.fx.store(StoreOp::Dequeue { client, sequence });
             }
         }
         true
@@ -272,21 +354,31 @@ impl Session {
     ) -> bool {
         let window = usize::from(self.window);
         let durable = self.is_durable() && s.fx.is_durable();
-        let outgoing = self.outgoing.get_or_insert_default();
-        while let Some(front) = outgoing.queue.front() {
+        loop {
+            let outgoing = self.outgoing.get_or_insert_default();
+            let Some(front) = outgoing.queue.front() else {
+                return true;
+            };
             let acknowledged = front.qos > Qos::AtMostOnce;
-            let room = outgoing.inflight.all_sent() && outgoing.inflight.len() < window;
-            if acknowledged && !room {
+            let all_sent = outgoing.inflight.all_sent();
+            // Behind a QoS 2 message that waits for the store others may enter the window, in their order.
+            let room = outgoing.inflight.len() < window && (all_sent || durable);
+            if !(room || (all_sent && !acknowledged)) {
                 return true;
             }
+            let expired = front.message.expired(s.now);
+            let by_window =
+                durable && acknowledged && !expired && (!all_sent || front.qos == Qos::ExactlyOnce);
             let mut packet_id = 0;
-            let outcome = if front.message.expired(s.now) {
-                s.counters.drop_one(DropReason::Expired);
+            if acknowledged && !expired {
+                packet_id = outgoing.inflight.next_packet_id();
+            }
+            let outcome = if expired || by_window {
                 None
+            } else if !all_sent {
+                // QoS 0 has no place in the window to wait in.
+                return true;
             } else {
-                if acknowledged {
-                    packet_id = outgoing.inflight.next_packet_id();
-                }
                 Some(s.fx.deliver(connection, &delivery(front, packet_id, s.now)))
             };
             if outcome == Some(DeliveryOutcome::Full) {
@@ -296,10 +388,16 @@ impl Session {
                 return true;
             };
             leave_queue(&queued, s.counters);
-            let (client, sequence) = (&self.client, queued.sequence);
-            if acknowledged && outcome == Some(DeliveryOutcome::Written) {
+            let sequence = queued.sequence;
+            if expired {
+                s.counters.drop_one(DropReason::Expired);
+            }
+            if by_window {
+                self.assign_packet_id(packet_id, queued, s);
+            } else if acknowledged && outcome == Some(DeliveryOutcome::Written) {
                 outgoing.inflight.push_sent(packet_id, queued);
                 if durable {
+                    let client = &self.client;
                     s.fx.store(StoreOp::AssignPacketId {
                         client,
                         sequence,
@@ -307,13 +405,13 @@ impl Session {
                     });
                 }
             } else if acknowledged && durable {
+                let client = &self.client;
                 s.fx.store(StoreOp::Dequeue { client, sequence });
             }
             if outcome == Some(DeliveryOutcome::TooLarge) {
                 s.counters.drop_one(DropReason::PacketTooLarge);
             }
         }
-        true
     }
 }
 

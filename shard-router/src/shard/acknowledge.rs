@@ -1,6 +1,6 @@
 //! What clients say about packet ids: PUBACK, PUBREC, PUBREL, PUBCOMP (MQTT 5 section 4.3).
 
-use tidegate_codec::{Ack, Millis, Qos, ReasonCode};
+use tidegate_codec::{Millis, Qos, ReasonCode};
 
 use super::{AfterCommit, Reply, Shard};
 use crate::effects::Effects;
@@ -12,16 +12,13 @@ impl Shard {
     /// The client releases a QoS 2 message [MQTT-4.3.3-11].
     pub fn pubrel(
         &mut self,
-        _now: Millis,
+        now: Millis,
         id: SessionId,
         packet_id: u16,
         _reason: ReasonCode,
         fx: &mut impl Effects,
     ) {
         let Some(session) = self.sessions.get_mut(id) else {
-            return;
-        };
-        let Some(connection) = session.connection else {
             return;
         };
         let known = session
@@ -33,24 +30,25 @@ impl Shard {
         } else {
             ReasonCode::PacketIdentifierNotFound
         };
-        if known && fx.is_durable() && session.is_durable() {
-            let op = StoreOp::DropIncoming {
-                client: &session.client,
-                packet_id,
-            };
-            if let Commit::Pending(sequence) = fx.store(op) {
-                let (session, attachment) = (id, session.attachment);
-                let reply = Reply::PubComp { packet_id };
-                let after = AfterCommit::Reply {
-                    session,
-                    attachment,
-                    reply,
-                };
-                self.awaiting_commit.push_back((sequence, after));
-                return;
+        let mut commit = Commit::Done;
+        let attachment = session.attachment;
+        if fx.is_durable() && session.is_durable() {
+            let client = &session.client;
+            if known {
+                commit = fx.store(StoreOp::DropIncoming { client, packet_id });
+            } else {
+                // It may have been released on an earlier connection and the store not know that yet: the client
+                // must not use the id anew before it does.
+                commit = self.last_awaited();
             }
         }
-        fx.acknowledge(connection, &Ack::PubComp { packet_id, reason });
+        let reply = Reply::PubComp { packet_id, reason };
+        let after = AfterCommit::Reply {
+            session: id,
+            attachment,
+            reply,
+        };
+        self.after(now, commit, after, fx);
     }
 
     /// The client has a QoS 1 message.
@@ -81,13 +79,13 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        let Some(connection) = session.connection else {
-            return;
+        let attachment = session.attachment;
+        let inflight = session.outgoing.as_mut().map(|o| &mut o.inflight);
+        let recorded = inflight.and_then(|inflight| inflight.release(packet_id));
+        let reason = match recorded {
+            Some(_) => ReasonCode::Success,
+            None => ReasonCode::PacketIdentifierNotFound,
         };
-        let recorded = session
-            .outgoing
-            .as_mut()
-            .and_then(|o| o.inflight.release(packet_id));
         let mut commit = Commit::Done;
         if let Some(Recorded::Now(queued)) = &recorded {
             if fx.is_durable() && session.is_durable() {
@@ -95,23 +93,17 @@ impl Shard {
                 commit = fx.store(StoreOp::Release { client, sequence });
             }
         }
-        let reason = match recorded {
-            Some(_) => ReasonCode::Success,
-            None => ReasonCode::PacketIdentifierNotFound,
-        };
-        match commit {
-            Commit::Done => fx.acknowledge(connection, &Ack::PubRel { packet_id, reason }),
-            Commit::Pending(sequence) => {
-                let (session, attachment) = (id, session.attachment);
-                let reply = Reply::PubRel { packet_id };
-                let after = AfterCommit::Reply {
-                    session,
-                    attachment,
-                    reply,
-                };
-                self.awaiting_commit.push_back((sequence, after));
-            }
+        if let Some(sequence) = self.commits.pending(commit) {
+            let inflight = &mut session.outgoing().inflight;
+            inflight.delay_release(packet_id, sequence);
         }
+        let reply = Reply::PubRel { packet_id, reason };
+        let after = AfterCommit::Reply {
+            session: id,
+            attachment,
+            reply,
+        };
+        self.after(now, commit, after, fx);
     }
 
     /// The exchange of a QoS 2 message is over.

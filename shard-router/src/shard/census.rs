@@ -44,7 +44,7 @@ impl Shard {
             retained: self.retained.len(),
             timers: self.timers.len(),
             replaying: self.replaying.len(),
-            awaiting_commit: self.awaiting_commit.len(),
+            awaiting_commit: self.awaiting_commit.len() + self.commits.len(),
             tickets: self.tickets.len(),
             parked: self.parked.iter().map(|queue| queue.len()).sum(),
             releases: self.lanes.releases(),

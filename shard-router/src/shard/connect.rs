@@ -2,15 +2,16 @@
 
 use tidegate_codec::{Millis, Qos, ReasonCode};
 
-use super::{Connected, Connecting, Departure, Shard};
+use super::{AfterCommit, Connected, Connecting, Departure, Shard};
 use crate::effects::Effects;
 use crate::envelope::{Envelope, MemberChange, Routed, SharedDelivery};
 use crate::key::{ClientKey, ConnectionId, InstanceId, SessionId};
+use crate::planted::{is_planted, Defect};
 use crate::session::inflight::Stage;
 use crate::session::offline_queue::Queued;
 use crate::session::outgoing::{leave_queue, Sending};
 use crate::session::{PauseReasons, Session};
-use crate::store_op::StoreOp;
+use crate::store_op::{Commit, StoreOp};
 
 impl Shard {
     /// Gives an authenticated client its session on this, its home shard; a connection that had it loses it with
@@ -94,6 +95,36 @@ impl Shard {
         self.leave(now, id, true, fx);
     }
 
+    /// Ends a client's connection, and keeps it from coming in by a CONNECT that was decoded before: the driver asks
+    /// [`Shard::is_stale`] before it calls [`Shard::connect`]. Answers whether the client was here.
+    pub fn kick(
+        &mut self,
+        now: Millis,
+        instance: InstanceId,
+        client_id: &str,
+        reason: ReasonCode,
+        fx: &mut impl Effects,
+    ) -> bool {
+        let client = ClientKey {
+            instance,
+            client_id: client_id.into(),
+        };
+        self.epochs.raise(now, client);
+        let found = self.sessions.find(instance, client_id);
+        let here = found.and_then(|id| Some((id, self.sessions.get(id)?.connection?)));
+        let Some((id, connection)) = here else {
+            return false;
+        };
+        fx.disconnect(connection, reason);
+        self.leave(now, id, true, fx);
+        true
+    }
+
+    /// Whether a client was kicked since its CONNECT was decoded, and must not come in by it.
+    pub fn is_stale(&self, instance: InstanceId, client_id: &str, decoded_at: Millis) -> bool {
+        self.epochs.is_stale(instance, client_id, decoded_at)
+    }
+
     /// Sends again what the session had in flight, in order and with DUP, then what waited [MQTT-4.4.0-1].
     pub fn resume(&mut self, now: Millis, session: SessionId, fx: &mut impl Effects) {
         self.pump(now, session, fx);
@@ -107,6 +138,7 @@ impl Shard {
                 now,
                 config: &self.config,
                 counters,
+                commits: &mut self.commits,
                 fx,
             });
         }
@@ -138,7 +170,6 @@ impl Shard {
         };
         if let Some(expiry) = expiry {
             left.expiry_interval = expiry;
-            put_session(left, fx);
         }
         self.leave(now, session, with_will, fx);
     }
@@ -165,6 +196,9 @@ impl Shard {
         };
         let delay = session.will.as_ref().map(|will| will.delay_interval);
         let will_at = delay.map_or(Millis::NEVER, |seconds| now.plus_seconds(seconds));
+        if delay != Some(0) {
+            put_session(session, fx);
+        }
         self.set_timer(id, expires_at, will_at);
         self.tell_groups(now, id, MemberChange::Offline, fx);
         if delay == Some(0) {
@@ -192,13 +226,18 @@ impl Shard {
             incoming.release(packet_id);
         }
         if let Some(outgoing) = &mut session.outgoing {
-            outgoing.inflight.forget_sent();
+            if !is_planted(Defect::LostRedelivery) {
+                outgoing.inflight.forget_sent();
+            }
+        }
+        if is_planted(Defect::ForgottenPacketIds) {
+            session.incoming = None;
         }
         session.tidy();
     }
 
     /// Files the session under the earlier of both moments.
-    fn set_timer(&mut self, id: SessionId, expires_at: Millis, will_at: Millis) {
+    pub(super) fn set_timer(&mut self, id: SessionId, expires_at: Millis, will_at: Millis) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -244,19 +283,27 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
+        let again = session
+            .will
+            .clone()
+            .filter(|_| is_planted(Defect::WillTwice));
         let (will, expires_at) = (session.will.take(), session.expires_at);
         let instance = session.client.instance;
+        let commit = put_session(session, fx);
+        session.will = again;
         self.set_timer(id, expires_at, Millis::NEVER);
         if let Some(will) = will {
-            self.send_will(now, instance, *will, fx);
+            self.send_will(now, instance, *will, commit, fx);
         }
     }
 
+    /// Publishes a will that the store forgets with `commit`: a crash in between must not publish it twice.
     fn send_will(
         &mut self,
         now: Millis,
         instance: InstanceId,
         will: tidegate_codec::mqtt::connect::Will,
+        commit: Commit,
         fx: &mut impl Effects,
     ) {
         self.counters.wills_published_total += 1;
@@ -264,16 +311,17 @@ impl Shard {
             Some(seconds) => will.message.with_expiry(now.plus_seconds(seconds)),
             None => will.message,
         };
-        self.publish_own(
-            now,
-            Routed {
-                instance,
-                message,
-                origin: None,
-                ticket: None,
-            },
-            fx,
-        );
+        let routed = Routed {
+            instance,
+            message,
+            origin: None,
+            ticket: None,
+            exchange: None,
+        };
+        match self.commits.pending(commit) {
+            Some(_) => self.after(now, commit, AfterCommit::Will(Box::new(routed)), fx),
+            None => self.publish_own(now, routed, fx),
+        }
     }
 
     /// Removes a session with everything it has. Its will, if one waits, is published now [MQTT-3.1.2-8].
@@ -291,14 +339,14 @@ impl Shard {
         if was_offline {
             self.counters.sessions_offline -= 1;
         }
+        let mut commit = Commit::Done;
         if session.stored {
-            fx.store(StoreOp::DropSession {
-                client: &session.client,
-            });
+            let client = &session.client;
+            commit = fx.store(StoreOp::DropSession { client });
         }
         self.give_back_shared(now, &mut session, fx);
         if let Some(will) = session.will.take() {
-            self.send_will(now, session.client.instance, *will, fx);
+            self.send_will(now, session.client.instance, *will, commit, fx);
         }
     }
 
@@ -341,6 +389,7 @@ impl Shard {
             message: queued.message,
             origin: None,
             ticket: None,
+            exchange: None,
         };
         let shared = Box::new(SharedDelivery {
             routed,
@@ -378,13 +427,15 @@ impl Shard {
 }
 
 /// Tells the store of a session that outlives its connection, or no longer does.
-fn put_session(session: &mut Session, fx: &mut impl Effects) {
-    if fx.is_durable() && (session.stored || session.is_durable()) {
-        session.stored = true;
-        let (client, expiry_seconds) = (&session.client, session.expiry_interval);
-        fx.store(StoreOp::PutSession {
-            client,
-            expiry_seconds,
-        });
+fn put_session(session: &mut Session, fx: &mut impl Effects) -> Commit {
+    if !fx.is_durable() || !(session.stored || session.is_durable()) {
+        return Commit::Done;
     }
+    session.stored = true;
+    fx.store(StoreOp::PutSession {
+        client: &session.client,
+        expiry_seconds: session.expiry_interval,
+        online: session.connection.is_some(),
+        will: session.will.as_deref(),
+    })
 }

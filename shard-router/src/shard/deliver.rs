@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tidegate_codec::{Message, Millis, Qos};
+use tidegate_codec::{Millis, Qos};
 
 use super::publish::POINT_TO_POINT;
 use super::Shard;
@@ -97,12 +97,14 @@ impl Shard {
                 subscription_ids: &self.ids,
                 group: None,
                 paced: false,
+                exchange: routed.exchange.as_deref(),
             };
             let counters = &mut self.counters;
             let mut sending = Sending {
                 now,
                 config: &self.config,
                 counters,
+                commits: &mut self.commits,
                 fx,
             };
             commit = later(
@@ -112,7 +114,7 @@ impl Shard {
         }
         let any = !self.matches.found.is_empty();
         if any {
-            self.hold(routed.ticket, commit, fx);
+            self.hold(now, routed.ticket, commit, fx);
         }
         any
     }
@@ -120,7 +122,9 @@ impl Shard {
     fn find_matches(&mut self, instance: InstanceId, topic: &str, origin: Option<Origin>) {
         let own = origin
             .filter(|origin| origin.shard == self.id)
-            .map(|o| o.session.index);
+            .map(|origin| origin.session)
+            .filter(|&session| self.sessions.get(session).is_some())
+            .map(|session| session.index);
         let (sessions, matches): (&mut Sessions, &mut Matches) =
             (&mut self.sessions, &mut self.matches);
         matches.clear();
@@ -162,10 +166,11 @@ impl Shard {
             now,
             config: &self.config,
             counters,
+            commits: &mut self.commits,
             fx,
         };
-        let commit = session.offer(plain_offer(message, None), &mut sending);
-        self.hold(routed.ticket, commit, fx);
+        let commit = session.offer(plain_offer(routed, None), &mut sending);
+        self.hold(now, routed.ticket, commit, fx);
         1
     }
 
@@ -228,17 +233,18 @@ impl Shard {
             qos: message.qos().min(member.options.maximum_qos),
             retain: message.retain() && member.options.retain_as_published,
             subscription_ids: &self.ids,
-            ..plain_offer(message, Some(&name))
+            ..plain_offer(routed, Some(&name))
         };
         let counters = &mut self.counters;
         let mut sending = Sending {
             now,
             config: &self.config,
             counters,
+            commits: &mut self.commits,
             fx,
         };
         let commit = self.sessions.at(member.session).offer(offer, &mut sending);
-        self.hold(routed.ticket, commit, fx);
+        self.hold(now, routed.ticket, commit, fx);
         Ok(())
     }
 
@@ -300,18 +306,19 @@ impl Shard {
             }
         }
         self.counters.drop_one(DropReason::NoSharedMember);
-        self.hold(shared.routed.ticket, Commit::Done, fx);
+        self.hold(now, shared.routed.ticket, Commit::Done, fx);
     }
 }
 
-fn plain_offer<'a>(message: &'a Message, group: Option<&'a Rc<GroupName>>) -> Offer<'a> {
+fn plain_offer<'a>(routed: &'a Routed, group: Option<&'a Rc<GroupName>>) -> Offer<'a> {
     Offer {
-        message,
-        qos: message.qos(),
+        message: &routed.message,
+        qos: routed.message.qos(),
         retain: false,
         subscription_ids: &[],
         group,
         paced: false,
+        exchange: routed.exchange.as_deref(),
     }
 }
 

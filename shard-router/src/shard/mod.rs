@@ -8,6 +8,7 @@
 //! | [`deliver`] | from the slice owner to sessions; share groups |
 //! | [`subscribe`] | subscriptions at home and at the owner |
 //! | [`replay`] | retained messages for new subscriptions, in paced pieces |
+//! | [`restore`] | what the store kept, after a restart |
 //! | [`step`] | one turn: envelopes, timers, lanes |
 //! | [`census`] | what is there, for tests |
 
@@ -17,6 +18,7 @@ mod connect;
 mod deliver;
 mod publish;
 mod replay;
+mod restore;
 mod step;
 mod subscribe;
 
@@ -27,10 +29,12 @@ use tidegate_codec::{Millis, ReasonCode};
 
 pub use census::Census;
 
+use crate::commits::Commits;
 use crate::config::ShardConfig;
 use crate::counters::Counters;
 use crate::credit::{Credits, Lanes};
 use crate::envelope::{Envelope, Routed};
+use crate::epoch::Epochs;
 use crate::home::{HomeTree, Matches};
 use crate::key::{InstanceId, SessionId, ShardId};
 use crate::mailbox::{Inbox, Mailboxes};
@@ -39,8 +43,8 @@ use crate::retained::Retained;
 use crate::session::Sessions;
 use crate::shared_group::SharedGroups;
 use crate::slice::Slice;
-use crate::store_op::CommitSequence;
-use crate::ticket::{Ticket, Tickets, Waiter};
+use crate::store_op::{Commit, CommitSequence, ExchangeId};
+use crate::ticket::{Completed, Ticket, Tickets, Waiter};
 
 /// A client that is authenticated and wants its session.
 #[derive(Debug)]
@@ -106,6 +110,8 @@ struct Parked {
     destination: Destination,
     /// `None` for wills.
     waiter: Option<Waiter>,
+    /// The store has it: it goes on even if its client is gone.
+    stored: bool,
 }
 
 /// What happens once an operation of the store holds.
@@ -119,6 +125,10 @@ enum AfterCommit {
         attachment: u32,
         reply: Reply,
     },
+    /// A publisher's QoS 2 message is with everybody it is for.
+    Settled(Completed),
+    /// The store forgot a will, which is published now.
+    Will(Box<Routed>),
 }
 
 /// An answer to a client that follows a commit.
@@ -134,9 +144,11 @@ enum Reply {
     },
     PubRel {
         packet_id: u16,
+        reason: ReasonCode,
     },
     PubComp {
         packet_id: u16,
+        reason: ReasonCode,
     },
 }
 
@@ -163,12 +175,20 @@ pub struct Shard {
     found_shards: Vec<ShardId>,
     groups: SharedGroups,
     retained: Retained,
+    /// When the store knows of the last retained message that was cleared.
+    cleared: Commit,
     /// Sessions without a connection, by the moment they end or publish their will.
     timers: BTreeSet<(Millis, SessionId)>,
     /// Sessions with a replay that may go on now. Each stands here once at most.
     replaying: VecDeque<SessionId>,
     /// In order of the sequence. Bounded by what holds a credit or has its reading paused.
     awaiting_commit: VecDeque<(CommitSequence, AfterCommit)>,
+    commits: Commits,
+    /// The next of this shard's QoS 2 exchanges that the store is told of.
+    next_exchange: ExchangeId,
+    /// Exchanges that were open when the process ended, until they are sent on.
+    unsettled: Vec<Parked>,
+    epochs: Epochs,
 }
 
 impl Shard {
@@ -200,9 +220,18 @@ impl Shard {
             found_shards: Vec::new(),
             groups: SharedGroups::default(),
             retained: Retained::new(config.retained_messages_max, config.retained_bytes_max),
+            cleared: Commit::Done,
             timers: BTreeSet::new(),
             replaying: VecDeque::new(),
             awaiting_commit: VecDeque::new(),
+            commits: Commits::default(),
+            next_exchange: ExchangeId {
+                run: 0,
+                shard: id,
+                number: 0,
+            },
+            unsettled: Vec::new(),
+            epochs: Epochs::default(),
             placement,
             config,
         }

@@ -8,6 +8,7 @@ use crate::counters::DropReason;
 use crate::effects::Effects;
 use crate::envelope::{Envelope, Origin, Routed};
 use crate::key::{InstanceId, SessionId, ShardId};
+use crate::planted::{is_planted, Defect};
 use crate::retained::Kept;
 use crate::session::incoming::Known;
 use crate::session::PauseReasons;
@@ -33,11 +34,10 @@ impl Shard {
         if qos == Qos::ExactlyOnce {
             let known = session.incoming.get_or_insert_default().receive(packet_id);
             if let Known::Again(reason) = known {
-                session
-                    .owed
-                    .get_or_insert_default()
-                    .owe(packet_id, true, true, reason);
+                let ring = session.owed.get_or_insert_default();
+                ring.owe(packet_id, true, true, reason);
                 self.flush_acks(id, fx);
+                self.bound_acks(id, fx);
                 return;
             }
         }
@@ -55,7 +55,7 @@ impl Shard {
                 self.counters.drop_one(dropped);
                 if let Some(waiter) = waiter {
                     self.owe(waiter, Some(reason));
-                    self.complete((waiter, reason), fx);
+                    self.complete(now, (waiter, reason), fx);
                 }
                 return;
             }
@@ -69,6 +69,7 @@ impl Shard {
             message,
             origin,
             ticket: None,
+            exchange: None,
         };
         self.send(
             now,
@@ -76,6 +77,7 @@ impl Shard {
                 routed,
                 destination,
                 waiter,
+                stored: false,
             },
             fx,
         );
@@ -90,6 +92,7 @@ impl Shard {
                     routed,
                     destination,
                     waiter: None,
+                    stored: false,
                 },
                 fx,
             ),
@@ -97,7 +100,11 @@ impl Shard {
         }
     }
 
-    fn destination(&self, instance: InstanceId, name: &str) -> Result<Destination, Refusal> {
+    pub(super) fn destination(
+        &self,
+        instance: InstanceId,
+        name: &str,
+    ) -> Result<Destination, Refusal> {
         let denied = |filter: &tidegate_codec::TopicFilter| topic::matches(filter.filter(), name);
         if self.config.denied.iter().any(denied) {
             return Err((DropReason::NotAuthorized, ReasonCode::NotAuthorized));
@@ -121,8 +128,8 @@ impl Shard {
     }
 
     /// Sends a message on its way, or parks it where QoS 1 and 2 find no credit.
-    fn send(&mut self, now: Millis, parked: Parked, fx: &mut impl Effects) {
-        let Some(waiter) = parked.waiter else {
+    pub(super) fn send(&mut self, now: Millis, parked: Parked, fx: &mut impl Effects) {
+        let Some(waiter) = parked.waiter.filter(|_| !parked.stored) else {
             if parked.routed.message.qos() == Qos::AtMostOnce || self.take_credit(&parked) {
                 self.dispatch(now, parked, fx);
             } else {
@@ -160,7 +167,7 @@ impl Shard {
                 let Some(parked) = self.parked[through].pop_front() else {
                     break;
                 };
-                let Some(waiter) = parked.waiter else {
+                let Some(waiter) = parked.waiter.filter(|_| !parked.stored) else {
                     self.credits.take(shard);
                     self.dispatch(now, parked, fx);
                     continue;
@@ -173,41 +180,70 @@ impl Shard {
                 session.parked_packet_id = None;
                 self.credits.take(shard);
                 self.dispatch_for(now, parked, waiter, fx);
-                self.unpause(waiter.session, PauseReasons::CREDIT, fx);
+                if !is_planted(Defect::StuckPublisher) {
+                    self.unpause(waiter.session, PauseReasons::CREDIT, fx);
+                }
             }
         }
     }
 
     /// Owes the acknowledgement, makes the packet id of QoS 2 safe, then dispatches. A credit is held.
-    fn dispatch_for(&mut self, now: Millis, parked: Parked, waiter: Waiter, fx: &mut impl Effects) {
+    fn dispatch_for(
+        &mut self,
+        now: Millis,
+        mut parked: Parked,
+        waiter: Waiter,
+        fx: &mut impl Effects,
+    ) {
         self.owe(waiter, None);
-        let ring = self
-            .sessions
-            .get(waiter.session)
-            .and_then(|session| session.owed.as_ref());
-        if ring.is_some_and(|ring| ring.len() >= usize::from(self.config.receive_maximum)) {
-            self.pause(waiter.session, PauseReasons::ACK_RING, fx);
-        }
+        self.bound_acks(waiter.session, fx);
         if waiter.exactly_once && fx.is_durable() {
-            let commit = self.put_incoming(&parked, waiter, fx);
-            if let Commit::Pending(sequence) = commit {
-                let dispatch = AfterCommit::Dispatch(Box::new(parked));
-                self.awaiting_commit.push_back((sequence, dispatch));
-                return;
-            }
+            let commit = self.put_incoming(&mut parked, waiter, fx);
+            let dispatch = AfterCommit::Dispatch(Box::new(parked));
+            return self.after(now, commit, dispatch, fx);
         }
         self.dispatch(now, parked, fx);
     }
 
-    fn put_incoming(&mut self, parked: &Parked, waiter: Waiter, fx: &mut impl Effects) -> Commit {
-        match self.sessions.get(waiter.session) {
-            Some(session) if session.is_durable() => fx.store(StoreOp::PutIncoming {
-                client: &session.client,
-                packet_id: waiter.packet_id,
-                message: &parked.routed.message,
-            }),
-            _ => Commit::Done,
+    /// At the bound of its ack ring a connection is not read.
+    fn bound_acks(&mut self, id: SessionId, fx: &mut impl Effects) {
+        let ring = self
+            .sessions
+            .get(id)
+            .and_then(|session| session.owed.as_ref());
+        if ring.is_some_and(|ring| ring.len() >= usize::from(self.config.receive_maximum)) {
+            self.pause(id, PauseReasons::ACK_RING, fx);
         }
+    }
+
+    fn put_incoming(
+        &mut self,
+        parked: &mut Parked,
+        waiter: Waiter,
+        fx: &mut impl Effects,
+    ) -> Commit {
+        let Some(session) = self.sessions.get_mut(waiter.session) else {
+            return Commit::Done;
+        };
+        let incoming = session.incoming.get_or_insert_default();
+        if session.expiry_interval == 0 {
+            // It was durable until its last connection: what that one published goes first.
+            return match incoming.waits_for_store() {
+                true => self.last_awaited(),
+                false => Commit::Done,
+            };
+        }
+        incoming.note_stored(waiter.packet_id);
+        let exchange = self.next_exchange;
+        self.next_exchange.number += 1;
+        parked.routed.exchange = Some(Box::new(exchange));
+        parked.stored = true;
+        fx.store(StoreOp::PutIncoming {
+            client: &session.client,
+            packet_id: waiter.packet_id,
+            exchange,
+            message: &parked.routed.message,
+        })
     }
 
     /// To the shard that decides, with a ticket where someone waits.
@@ -216,12 +252,13 @@ impl Shard {
             mut routed,
             destination,
             waiter,
+            ..
         } = parked;
         if self.is_alone() && !fx.is_durable() {
             // Nothing can be outstanding, so the outcome is known without a ticket.
             let places = self.decide(now, &routed, destination.point_to_point, self.id, fx);
             if let Some(waiter) = waiter {
-                self.complete((waiter, reason_for(places)), fx);
+                self.complete(now, (waiter, reason_for(places)), fx);
             }
             return;
         }
@@ -229,7 +266,7 @@ impl Shard {
         if destination.shard == self.id {
             let places = self.decide(now, &routed, destination.point_to_point, self.id, fx);
             if let Some(ticket) = routed.ticket {
-                self.answer_routed(ticket, places, fx);
+                self.answer_routed(now, ticket, places, fx);
             }
             return;
         }
@@ -256,14 +293,20 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> u16 {
         let mut release = None;
-        let places = if point_to_point {
-            self.deliver_to_client(now, routed, fx)
+        let mut places = 0;
+        if point_to_point {
+            places += self.deliver_to_client(now, routed, fx);
         } else {
             if routed.message.retain() {
-                self.keep_retained(routed, fx);
+                let commit = self.keep_retained(routed, fx);
+                if self.commits.pending(commit).is_some() {
+                    // The retained store is one more place that has to hold the message.
+                    places += 1;
+                    self.hold(now, routed.ticket, commit, fx);
+                }
             }
-            self.fan_out(now, routed, publisher, &mut release, fx)
-        };
+            places += self.fan_out(now, routed, publisher, &mut release, fx);
+        }
         if routed.message.qos() > Qos::AtMostOnce && release.is_none() {
             self.release_credit(publisher);
         }
@@ -278,56 +321,62 @@ impl Shard {
         }
     }
 
-    fn keep_retained(&mut self, routed: &Routed, fx: &mut impl Effects) {
+    fn keep_retained(&mut self, routed: &Routed, fx: &mut impl Effects) -> Commit {
         let (instance, message) = (routed.instance, &routed.message);
         let kept = self.retained.keep(instance, message);
         if kept == Kept::Full {
             self.counters.drop_one(DropReason::RetainedFull);
         }
         if !fx.is_durable() {
-            return;
+            return Commit::Done;
         }
         match kept {
             Kept::Stored => fx.store(StoreOp::PutRetained { instance, message }),
-            Kept::Cleared => fx.store(StoreOp::DropRetained {
-                instance,
-                topic: message.topic(),
-            }),
-            Kept::Nothing | Kept::Full => return,
-        };
+            Kept::Cleared => {
+                let topic = message.topic();
+                self.cleared = fx.store(StoreOp::DropRetained { instance, topic });
+                self.cleared
+            }
+            // It may have been cleared a moment ago, and still be in the store.
+            Kept::Nothing => self.cleared,
+            Kept::Full => Commit::Done,
+        }
     }
 
     /// The owner's answer to a ticket, to whichever shard issued it. Follows what the store was told before.
-    pub(super) fn answer_routed(&mut self, ticket: Ticket, places: u16, fx: &mut impl Effects) {
+    pub(super) fn answer_routed(
+        &mut self,
+        now: Millis,
+        ticket: Ticket,
+        places: u16,
+        fx: &mut impl Effects,
+    ) {
         if ticket.shard != self.id {
-            self.lanes
-                .answers(ticket.shard)
-                .routed
-                .push((ticket, places));
+            let answers = self.lanes.answers(ticket.shard);
+            answers.routed.push((ticket, places));
         } else if let Some(completed) = self.tickets.routed(ticket, places) {
-            self.complete(completed, fx);
+            self.complete(now, completed, fx);
         }
     }
 
     /// This shard is responsible for a ticket's message from now on, or once `commit` holds.
-    pub(super) fn hold(&mut self, ticket: Option<Ticket>, commit: Commit, fx: &mut impl Effects) {
-        let Some(ticket) = ticket else {
-            return;
-        };
-        match commit {
-            Commit::Pending(sequence) => {
-                self.awaiting_commit
-                    .push_back((sequence, AfterCommit::Held(ticket)));
-            }
-            Commit::Done => self.answer_held(ticket, fx),
+    pub(super) fn hold(
+        &mut self,
+        now: Millis,
+        ticket: Option<Ticket>,
+        commit: Commit,
+        fx: &mut impl Effects,
+    ) {
+        if let Some(ticket) = ticket {
+            self.after(now, commit, AfterCommit::Held(ticket), fx);
         }
     }
 
-    pub(super) fn answer_held(&mut self, ticket: Ticket, fx: &mut impl Effects) {
+    pub(super) fn answer_held(&mut self, now: Millis, ticket: Ticket, fx: &mut impl Effects) {
         if ticket.shard != self.id {
             self.lanes.answers(ticket.shard).held.push(ticket);
         } else if let Some(completed) = self.tickets.held(ticket) {
-            self.complete(completed, fx);
+            self.complete(now, completed, fx);
         }
     }
 
@@ -338,8 +387,24 @@ impl Shard {
         }
     }
 
-    /// A ticket is complete: the acknowledgement may leave when its turn comes.
-    pub(super) fn complete(&mut self, (waiter, reason): Completed, fx: &mut impl Effects) {
+    /// A ticket is complete. What the store has of it is settled before anybody is told.
+    pub(super) fn complete(&mut self, now: Millis, completed: Completed, fx: &mut impl Effects) {
+        let (waiter, _) = completed;
+        let Some(session) = self.sessions.get(waiter.session) else {
+            return;
+        };
+        let packet_id = waiter.packet_id;
+        let incoming = session.incoming.as_ref().filter(|_| waiter.exactly_once);
+        let mut commit = Commit::Done;
+        if incoming.is_some_and(|incoming| incoming.is_stored(packet_id)) && session.is_durable() {
+            let client = &session.client;
+            commit = fx.store(StoreOp::SettleIncoming { client, packet_id });
+        }
+        self.after(now, commit, AfterCommit::Settled(completed), fx);
+    }
+
+    /// The acknowledgement may leave when its turn comes.
+    pub(super) fn settle(&mut self, (waiter, reason): Completed, fx: &mut impl Effects) {
         let Some(session) = self.sessions.get_mut(waiter.session) else {
             return;
         };

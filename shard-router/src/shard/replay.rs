@@ -66,7 +66,7 @@ impl Shard {
             session.replays = None;
             return;
         };
-        let Some(&owner) = replay.owners.last() else {
+        let Some(&(owner, until)) = replay.owners.last() else {
             replays.waiting.pop_front();
             self.continue_replay(id);
             return;
@@ -78,6 +78,7 @@ impl Shard {
                 instance,
                 filter,
                 after,
+                until,
                 room,
                 session: id,
             };
@@ -85,9 +86,9 @@ impl Shard {
                 .post(owner, Envelope::RetainedQuery(Box::new(query)));
             return;
         }
-        let (messages, next) = self
-            .retained
-            .piece(now, instance, &filter, after.as_deref(), room);
+        let (messages, next) =
+            self.retained
+                .piece(now, instance, &filter, after.as_deref(), until, room);
         self.take_piece(
             now,
             RetainedPiece {
@@ -105,12 +106,13 @@ impl Shard {
             instance,
             filter,
             after,
+            until,
             room,
             session,
         } = query;
-        let (messages, next) = self
-            .retained
-            .piece(now, instance, &filter, after.as_deref(), room);
+        let (messages, next) =
+            self.retained
+                .piece(now, instance, &filter, after.as_deref(), until, room);
         RetainedPiece {
             session,
             messages,
@@ -157,6 +159,7 @@ impl Shard {
                 now,
                 config: &self.config,
                 counters,
+                commits: &mut self.commits,
                 fx,
             };
             // Nobody waits for a ticket here; a durable session's queue row follows by itself.
@@ -222,5 +225,6 @@ fn retained_offer<'a>(
         subscription_ids,
         group: None,
         paced: true,
+        exchange: None,
     }
 }

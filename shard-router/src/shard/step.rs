@@ -7,6 +7,7 @@ use crate::counters::DropReason;
 use crate::effects::Effects;
 use crate::envelope::{Answers, Envelope, MemberChange, SharedDelivery};
 use crate::key::{SessionId, ShardId};
+use crate::planted::{is_planted, Defect};
 use crate::store_op::{Commit, CommitSequence};
 
 /// Timers fired, and sessions given a piece of a replay, in one turn.
@@ -32,7 +33,7 @@ impl Shard {
         self.unpark(now, fx);
         self.flush_lanes();
         Progress {
-            busy: timers_due || replays_left || !self.inbox.is_empty(),
+            busy: timers_due || replays_left || self.lanes.has_answers() || !self.inbox.is_empty(),
         }
     }
 
@@ -76,24 +77,58 @@ impl Shard {
 
     /// Everything up to this operation is on disk.
     pub fn committed(&mut self, now: Millis, upto: CommitSequence, fx: &mut impl Effects) {
-        while let Some((sequence, _)) = self.awaiting_commit.front() {
-            if *sequence > upto {
-                return;
-            }
+        self.commits.advance(upto);
+        while self
+            .awaiting_commit
+            .front()
+            .is_some_and(|(sequence, _)| self.commits.hold(*sequence))
+        {
             let Some((_, after)) = self.awaiting_commit.pop_front() else {
-                return;
+                break;
             };
-            match after {
-                AfterCommit::Held(ticket) => self.answer_held(ticket, fx),
-                AfterCommit::Dispatch(parked) => self.dispatch(now, *parked, fx),
-                AfterCommit::Reply {
-                    session,
-                    attachment,
-                    reply,
-                } => {
-                    self.reply(session, attachment, &reply, fx);
-                }
+            self.go_on(now, after, fx);
+        }
+        while let Some(id) = self.commits.next_sender() {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.awaits_commit = false;
             }
+            self.pump(now, id, fx);
+            self.continue_replay(id);
+        }
+    }
+
+    /// Goes on once `commit` holds, at once where it does already.
+    pub(super) fn after(
+        &mut self,
+        now: Millis,
+        commit: Commit,
+        after: AfterCommit,
+        fx: &mut impl Effects,
+    ) {
+        let early = is_planted(Defect::AnswerBeforeCommit) && matches!(after, AfterCommit::Held(_));
+        match self.commits.pending(commit).filter(|_| !early) {
+            Some(sequence) => self.awaiting_commit.push_back((sequence, after)),
+            None => self.go_on(now, after, fx),
+        }
+    }
+
+    /// The last operation somebody waits for. What an earlier connection's packet changed is not after it.
+    pub(super) fn last_awaited(&self) -> Commit {
+        let last = self.awaiting_commit.back();
+        last.map_or(Commit::Done, |&(sequence, _)| Commit::Pending(sequence))
+    }
+
+    fn go_on(&mut self, now: Millis, after: AfterCommit, fx: &mut impl Effects) {
+        match after {
+            AfterCommit::Held(ticket) => self.answer_held(now, ticket, fx),
+            AfterCommit::Dispatch(parked) => self.dispatch(now, *parked, fx),
+            AfterCommit::Reply {
+                session,
+                attachment,
+                reply,
+            } => self.reply(session, attachment, &reply, fx),
+            AfterCommit::Settled(completed) => self.settle(completed, fx),
+            AfterCommit::Will(routed) => self.publish_own(now, *routed, fx),
         }
     }
 
@@ -104,19 +139,19 @@ impl Shard {
                 debug_assert_eq!(self.placement.slice_owner(routed.instance, topic), self.id);
                 let places = self.decide(now, &routed, false, from, fx);
                 if let Some(ticket) = routed.ticket {
-                    self.answer_routed(ticket, places, fx);
+                    self.answer_routed(now, ticket, places, fx);
                 }
             }
             Envelope::PointToPoint(routed) => {
                 let places = self.decide(now, &routed, true, from, fx);
                 if let Some(ticket) = routed.ticket {
-                    self.answer_routed(ticket, places, fx);
+                    self.answer_routed(now, ticket, places, fx);
                 }
             }
             Envelope::Deliver(routed) => {
                 if !self.deliver_here(now, &routed, fx) {
                     // Its last subscriber left while the message was on its way: nobody is owed it any more.
-                    self.hold(routed.ticket, Commit::Done, fx);
+                    self.hold(now, routed.ticket, Commit::Done, fx);
                 }
             }
             Envelope::DeliverShared(shared) => {
@@ -125,14 +160,19 @@ impl Shard {
                 }
             }
             Envelope::ReturnShared(shared) => self.redistribute(now, shared, fx),
-            Envelope::Answers(answers) => self.take_answers(from, *answers, fx),
+            Envelope::Answers(answers) => self.take_answers(now, from, *answers, fx),
             Envelope::Subscribe {
                 instance,
                 filter,
                 session,
+                again,
             } => {
-                self.slice.subscribe(instance, &filter, from);
-                self.lanes.post(from, Envelope::Subscribed { session });
+                if !again {
+                    self.slice.subscribe(instance, &filter, from);
+                }
+                let until = self.retained.kept();
+                self.lanes
+                    .post(from, Envelope::Subscribed { session, until });
             }
             Envelope::Unsubscribe { instance, filter } => {
                 self.slice.unsubscribe(instance, &filter, from);
@@ -146,10 +186,14 @@ impl Shard {
                 self.groups
                     .change(instance, &group.filter, &group.share_name, from, change);
                 if change == MemberChange::Joined {
-                    self.lanes.post(from, Envelope::Subscribed { session });
+                    let until = self.retained.kept();
+                    self.lanes
+                        .post(from, Envelope::Subscribed { session, until });
                 }
             }
-            Envelope::Subscribed { session } => self.subscribed(now, session, fx),
+            Envelope::Subscribed { session, until } => {
+                self.subscribed(now, session, (from, until), fx);
+            }
             Envelope::RetainedQuery(query) => {
                 let piece = self.answer_query(now, *query);
                 self.lanes
@@ -170,16 +214,22 @@ impl Shard {
         }
     }
 
-    fn take_answers(&mut self, from: ShardId, answers: Answers, fx: &mut impl Effects) {
+    fn take_answers(
+        &mut self,
+        now: Millis,
+        from: ShardId,
+        answers: Answers,
+        fx: &mut impl Effects,
+    ) {
         self.credits.give_back(from, answers.credits);
         for (ticket, places) in answers.routed {
             if let Some(completed) = self.tickets.routed(ticket, places) {
-                self.complete(completed, fx);
+                self.complete(now, completed, fx);
             }
         }
         for ticket in answers.held {
             if let Some(completed) = self.tickets.held(ticket) {
-                self.complete(completed, fx);
+                self.complete(now, completed, fx);
             }
         }
     }

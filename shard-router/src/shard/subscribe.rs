@@ -17,6 +17,7 @@ use crate::envelope::{Envelope, GroupName, MemberChange};
 use crate::home::Subscriber;
 use crate::key::{InstanceId, SessionId, ShardId};
 use crate::placement::FilterOwner;
+use crate::planted::{is_planted, Defect};
 use crate::session::{PauseReasons, PendingSubscribe, Replay, Subscription};
 use crate::store_op::{Commit, StoreOp};
 
@@ -41,10 +42,10 @@ impl Shard {
         if self.sessions.get(id).is_none() {
             return;
         }
+        let mut outstanding = 0;
         let mut pending = PendingSubscribe {
             packet_id: subscribe.packet_id,
             reasons: Vec::with_capacity(subscribe.subscriptions.len()),
-            outstanding: 0,
             replays: VecDeque::new(),
             commit: Commit::Done,
         };
@@ -52,19 +53,21 @@ impl Shard {
         for requested in &subscribe.subscriptions {
             let granted = self.subscribe_one(id, requested, subscription_id, fx);
             pending.reasons.push(granted.reason);
-            pending.outstanding += granted.outstanding;
+            outstanding += granted.outstanding;
             pending.replays.extend(granted.replay);
             if !granted.reason.is_error() {
                 pending.commit = self.put_subscription(id, requested, subscription_id, fx);
             }
         }
-        if pending.outstanding == 0 {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        session.unanswered += outstanding;
+        if session.unanswered == 0 || is_planted(Defect::EarlySubAck) {
             self.finish_subscribe(now, id, pending, fx);
             return;
         }
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.pending_subscribe = Some(Box::new(pending));
-        }
+        session.pending_subscribe = Some(Box::new(pending));
         self.pause(id, PauseReasons::SUBSCRIBE, fx);
     }
 
@@ -90,22 +93,24 @@ impl Shard {
         let owner = self.placement.owner_of_filter(instance, filter.filter());
         let options = requested.options;
         let existed = self.replace_subscription(id, filter, options, subscription_id);
-        let mut outstanding = 0;
         if !existed {
             if self.over_quota(id, owner) {
                 return refused(ReasonCode::QuotaExceeded);
             }
             self.enter_subscription(id, filter, owner, options, subscription_id);
-            outstanding = self.tell_owners(instance, id, filter, owner, fx);
         }
         let replay = wants_retained(filter, options, existed).then(|| Replay {
             filter: filter.filter().into(),
             options,
             subscription_id,
-            owners: self.all_of(owner),
+            owners: self.replay_owners(owner),
             after: None,
             cancelled: false,
         });
+        let mut outstanding = 0;
+        if !existed || replay.is_some() {
+            outstanding = self.tell_owners(instance, id, filter, owner, existed, fx);
+        }
         let reason = match options.maximum_qos {
             Qos::AtMostOnce => ReasonCode::Success,
             Qos::AtLeastOnce => ReasonCode::GrantedQos1,
@@ -152,6 +157,19 @@ impl Shard {
             FilterOwner::One(shard) => vec![shard],
             FilterOwner::All => (0..self.placement.shards()).map(ShardId).collect(),
         }
+    }
+
+    /// Whom a replay asks. What the others had kept when they had the filter comes with their answer.
+    fn replay_owners(&self, owner: FilterOwner) -> Vec<(ShardId, u64)> {
+        let until = |shard| {
+            if shard == self.id {
+                self.retained.kept()
+            } else {
+                0
+            }
+        };
+        let owners = self.all_of(owner).into_iter();
+        owners.map(|shard| (shard, until(shard))).collect()
     }
 
     /// Gives a subscription the session already has its new options [MQTT-3.8.4-3]. `false`: it has none.
@@ -202,7 +220,7 @@ impl Shard {
         })
     }
 
-    fn enter_subscription(
+    pub(super) fn enter_subscription(
         &mut self,
         id: SessionId,
         filter: &TopicFilter,
@@ -234,13 +252,14 @@ impl Shard {
         }
     }
 
-    /// Tells the slice owners of a new subscription. Answers how many of them will answer.
+    /// Tells the slice owners of a subscription, one they have only so that they answer. Answers how many will.
     fn tell_owners(
         &mut self,
         instance: InstanceId,
         session: SessionId,
         filter: &TopicFilter,
         owner: FilterOwner,
+        again: bool,
         fx: &mut impl Effects,
     ) -> u32 {
         if let Some(share_name) = filter.share_name() {
@@ -259,6 +278,7 @@ impl Shard {
                         instance,
                         filter,
                         session,
+                        again,
                     },
                 );
                 told += 1;
@@ -346,16 +366,30 @@ impl Shard {
         }
     }
 
-    /// An owner has a filter of this session's SUBSCRIBE.
-    pub(super) fn subscribed(&mut self, now: Millis, id: SessionId, fx: &mut impl Effects) {
+    /// An owner has a filter of this session's SUBSCRIBE, and had kept so many retained messages by then: these
+    /// are replayed, later ones come live [MQTT-3.3.1-12].
+    pub(super) fn subscribed(
+        &mut self,
+        now: Millis,
+        id: SessionId,
+        (from, until): (ShardId, u64),
+        fx: &mut impl Effects,
+    ) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        let Some(pending) = &mut session.pending_subscribe else {
-            return;
-        };
-        pending.outstanding -= 1;
-        if pending.outstanding > 0 {
+        // The newest answer counts: those of an earlier connection's SUBSCRIBE come before it.
+        let replays = session
+            .pending_subscribe
+            .iter_mut()
+            .flat_map(|p| &mut p.replays);
+        for (shard, kept) in replays.flat_map(|replay| &mut replay.owners) {
+            if *shard == from {
+                *kept = until;
+            }
+        }
+        session.unanswered -= 1;
+        if session.unanswered > 0 {
             return;
         }
         if let Some(pending) = session.pending_subscribe.take() {
@@ -378,7 +412,7 @@ impl Shard {
             commit,
             ..
         } = pending;
-        self.reply_after(commit, id, Reply::SubAck { packet_id, reasons }, fx);
+        self.reply_after(now, commit, id, Reply::SubAck { packet_id, reasons }, fx);
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -396,13 +430,17 @@ impl Shard {
     /// [MQTT-3.10.4-2].
     pub fn unsubscribe(
         &mut self,
-        _now: Millis,
+        now: Millis,
         id: SessionId,
         unsubscribe: Unsubscribe,
         fx: &mut impl Effects,
     ) {
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
-        let mut commit = Commit::Done;
+        // A filter that is not here may have been left on an earlier connection, and still be in the store.
+        let mut commit = match self.sessions.get(id) {
+            Some(session) if session.is_durable() => self.last_awaited(),
+            _ => Commit::Done,
+        };
         for filter in &unsubscribe.filters {
             let Ok(filter) = filter else {
                 reasons.push(ReasonCode::TopicFilterInvalid);
@@ -413,7 +451,9 @@ impl Shard {
                 continue;
             };
             self.remove_subscription(id, at, true, fx);
-            self.cancel_replay(id, filter.filter());
+            if !filter.is_shared() {
+                self.cancel_replay(id, filter.filter());
+            }
             reasons.push(ReasonCode::Success);
             if let Some(session) = self.sessions.get(id) {
                 if session.is_durable() && fx.is_durable() {
@@ -423,11 +463,12 @@ impl Shard {
             }
         }
         let packet_id = unsubscribe.packet_id;
-        self.reply_after(commit, id, Reply::UnsubAck { packet_id, reasons }, fx);
+        self.reply_after(now, commit, id, Reply::UnsubAck { packet_id, reasons }, fx);
     }
 
     fn reply_after(
         &mut self,
+        now: Millis,
         commit: Commit,
         session: SessionId,
         reply: Reply,
@@ -436,17 +477,12 @@ impl Shard {
         let Some(attachment) = self.sessions.get(session).map(|session| session.attachment) else {
             return;
         };
-        match commit {
-            Commit::Done => self.reply(session, attachment, &reply, fx),
-            Commit::Pending(sequence) => {
-                let after = AfterCommit::Reply {
-                    session,
-                    attachment,
-                    reply,
-                };
-                self.awaiting_commit.push_back((sequence, after));
-            }
-        }
+        let after = AfterCommit::Reply {
+            session,
+            attachment,
+            reply,
+        };
+        self.after(now, commit, after, fx);
     }
 
     pub(super) fn reply(
@@ -463,7 +499,6 @@ impl Shard {
         let Some(connection) = session.and_then(|session| session.connection) else {
             return;
         };
-        let reason = ReasonCode::Success;
         let ack = match *reply {
             Reply::SubAck {
                 packet_id,
@@ -473,8 +508,8 @@ impl Shard {
                 packet_id,
                 ref reasons,
             } => Ack::UnsubAck { packet_id, reasons },
-            Reply::PubRel { packet_id } => Ack::PubRel { packet_id, reason },
-            Reply::PubComp { packet_id } => Ack::PubComp { packet_id, reason },
+            Reply::PubRel { packet_id, reason } => Ack::PubRel { packet_id, reason },
+            Reply::PubComp { packet_id, reason } => Ack::PubComp { packet_id, reason },
         };
         fx.acknowledge(connection, &ack);
     }
@@ -540,6 +575,9 @@ impl Shard {
         }
         let owner = self.placement.owner_of_filter(instance, &filter);
         if let Some(name) = share {
+            if is_planted(Defect::GhostMember) {
+                return;
+            }
             self.tell_member(
                 instance,
                 id,

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use tidegate_codec::Qos;
 
-use crate::driver::{Down, Up};
-use crate::ledger::Ledger;
+use crate::driver::{Asked, Down, Up};
+use crate::ledger::{How, Ledger};
 
 /// A message the client has not got rid of.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Client {
     pub(crate) answers: VecDeque<Up>,
     /// The packet id of a SUBSCRIBE or UNSUBSCRIBE that is not answered.
     pub(crate) asking: Option<u16>,
+    /// What it asked for and was not answered: asked again on the next connection.
+    pub(crate) unanswered: Option<Vec<Asked>>,
     /// It knows that the server may have another session than the one it remembers.
     pub(crate) must_start_clean: bool,
 }
@@ -104,7 +106,11 @@ impl Client {
                 retain,
                 dup,
             } => {
-                self.receive(letter, packet_id, qos, retain, dup, connection, ledger);
+                let how = How { qos, retain, dup };
+                if self.takes(packet_id, how) {
+                    let session = self.session.expect("CONNACK comes first");
+                    ledger.received(session, connection, letter, how);
+                }
             }
             Down::PubAck(id) => {
                 let at = self
@@ -142,6 +148,7 @@ impl Client {
                 self.answers.push_back(Up::PubComp(id));
             }
             Down::SubAck(id) | Down::UnsubAck(id) => {
+                self.unanswered = None;
                 assert_eq!(
                     self.asking.take(),
                     Some(id),
@@ -170,32 +177,21 @@ impl Client {
         self.outgoing.iter().map(again).collect()
     }
 
-    #[allow(clippy::too_many_arguments)] // The fields of one packet.
-    fn receive(
-        &mut self,
-        letter: usize,
-        packet_id: u16,
-        qos: Qos,
-        retain: bool,
-        dup: bool,
-        connection: usize,
-        ledger: &mut Ledger,
-    ) {
-        let session = self.session.expect("CONNACK comes first");
-        match qos {
+    /// Owes the acknowledgement. `false`: a QoS 2 message it knows.
+    fn takes(&mut self, packet_id: u16, how: How) -> bool {
+        match how.qos {
             Qos::AtMostOnce => {}
             Qos::AtLeastOnce => self.answers.push_back(Up::PubAck(packet_id)),
             Qos::ExactlyOnce => {
                 self.answers.push_back(Up::PubRec(packet_id));
-                if !self.incoming.insert(packet_id) {
-                    assert!(
-                        dup,
-                        "a QoS 2 packet id was used again before it was released"
-                    );
-                    return;
-                }
+                let known = !self.incoming.insert(packet_id);
+                assert!(
+                    how.dup || !known,
+                    "a QoS 2 packet id was used again before it was released"
+                );
+                return !known;
             }
         }
-        ledger.received(session, connection, letter, qos, retain);
+        true
     }
 }

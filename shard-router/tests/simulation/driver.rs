@@ -8,6 +8,7 @@ use tidegate_shard_router::{ConnectionId, DeliveryOutcome, Effects, SessionId};
 
 use crate::ledger::{letter_of, Ledger, NEVER};
 use crate::store::ModelStore;
+use crate::tables::Row;
 
 /// From a client.
 #[derive(Clone, Debug)]
@@ -135,6 +136,8 @@ pub(crate) struct Outside {
     pub(crate) connections: Vec<Connection>,
     pub(crate) ledger: Ledger,
     pub(crate) store: ModelStore,
+    /// Client ids.
+    pub(crate) names: Vec<String>,
     /// One line an event, where somebody reads it.
     pub(crate) verbose: bool,
 }
@@ -144,6 +147,22 @@ impl Outside {
         if self.verbose {
             println!("step {:5} {:8} ms  {}", self.step, self.now.0, line());
         }
+    }
+}
+
+impl Outside {
+    /// What a durable session's client is told, the disk must know.
+    fn check_stored(&self, session: usize, holds: impl FnOnce(&Row) -> bool) {
+        let of = &self.ledger.sessions[session];
+        if !self.store.exists() || of.expiry == 0 {
+            return;
+        }
+        let row = self.store.tables.sessions.get(&self.names[of.client]);
+        let nothing = Row::default();
+        assert!(
+            holds(row.unwrap_or(&nothing)),
+            "session {session} was told what is not on disk: {row:?}"
+        );
     }
 }
 
@@ -204,7 +223,11 @@ impl Effects for Fx<'_> {
             )
         });
         self.outside.ledger.emitted(session, delivery, now);
-        self.outside.store.leaves(session, delivery);
+        if delivery.qos == Qos::ExactlyOnce {
+            let packet_id = delivery.packet_id;
+            self.outside
+                .check_stored(session, |row| row.holds(packet_id, Some(letter)));
+        }
         DeliveryOutcome::Written
     }
 
@@ -236,11 +259,25 @@ impl Effects for Fx<'_> {
             } => {
                 let letter = owed(packet_id, true);
                 connection.down.push_back(Down::PubRec(packet_id, reason));
+                let session = connection.session;
+                self.outside
+                    .check_stored(session, |row| row.settled(packet_id));
                 assert!(!reason.is_error());
                 self.outside.ledger.acknowledged(letter);
             }
-            Ack::PubRel { packet_id, .. } => connection.down.push_back(Down::PubRel(packet_id)),
-            Ack::PubComp { packet_id, .. } => connection.down.push_back(Down::PubComp(packet_id)),
+            Ack::PubRel { packet_id, reason } => {
+                connection.down.push_back(Down::PubRel(packet_id));
+                let session = connection.session;
+                let unknown = reason.is_error();
+                self.outside
+                    .check_stored(session, |row| unknown || row.holds(packet_id, None));
+            }
+            Ack::PubComp { packet_id, .. } => {
+                connection.down.push_back(Down::PubComp(packet_id));
+                let session = connection.session;
+                self.outside
+                    .check_stored(session, |row| !row.incoming.contains_key(&packet_id));
+            }
             Ack::SubAck { packet_id, reasons } => {
                 assert!(reasons.iter().all(|reason| !reason.is_error()));
                 connection.down.push_back(Down::SubAck(packet_id));
@@ -276,7 +313,10 @@ impl Effects for Fx<'_> {
     fn store(&mut self, op: StoreOp<'_>) -> Commit {
         self.outside
             .say(|| format!("  {} stores {op:?}", self.shard));
-        self.outside.store.take(self.shard, &op)
+        {
+            let now = self.outside.now;
+            self.outside.store.take(now, &op)
+        }
     }
 
     fn is_durable(&self) -> bool {
@@ -293,7 +333,10 @@ impl Fx<'_> {
             .pop_front()
             .expect("SUBACK or UNSUBACK nobody waits for");
         assert_eq!(first, packet_id, "SUBACK and UNSUBACK in order of receipt");
-        let session = &mut self.outside.ledger.sessions[connection.session];
+        let index = connection.session;
+        let session = &mut self.outside.ledger.sessions[index];
+        let filter = |&record: &usize| session.subscriptions[record].filter.text().to_owned();
+        let filters: Vec<_> = records.iter().map(filter).collect();
         for record in records {
             let record = &mut session.subscriptions[record];
             let moment = if granted {
@@ -304,5 +347,11 @@ impl Fx<'_> {
             *moment = (*moment).min(tick);
             debug_assert!(tick < NEVER);
         }
+        let known = |row: &Row| {
+            filters
+                .iter()
+                .all(|f| row.subscriptions.contains_key(f) == granted)
+        };
+        self.outside.check_stored(index, known);
     }
 }

@@ -50,7 +50,10 @@ impl World {
                     moved = true;
                 }
             }
+            let waiting = self.outside.store.waiting();
+            self.outside.store.commit(waiting);
             for shard in 0..self.places.len() {
+                moved |= self.tell_committed(shard);
                 moved |= self.turn(shard, 64);
             }
             for connection in self.live.clone() {
@@ -121,6 +124,7 @@ impl World {
                 ..Default::default()
             });
             self.outside.ledger.current.push(None);
+            self.outside.names.push(self.clients[probe].name.clone());
             self.connect_with(probe, true, 0, 100, None);
             self.settle(false);
             let connection = self.clients[probe].connection.expect("a probe connects");
@@ -178,7 +182,9 @@ impl World {
             };
             match self.rng.below(3) {
                 0 => self.leave(client, connection, true, None),
-                1 => self.leave(client, connection, false, Some(7)),
+                1 if self.clients[client].session_expiry > 0 => {
+                    self.leave(client, connection, false, Some(7));
+                }
                 _ => self.leave(client, connection, false, Some(0)),
             }
             self.settle(false);
@@ -217,9 +223,20 @@ impl World {
             let census = place.shard.census();
             assert_eq!(census, Default::default(), "memory did not come back");
         }
+        let may = if self.coverage.restarts == 0 {
+            may
+        } else {
+            u64::MAX
+        };
+        let must = if self.coverage.restarts == 0 { must } else { 0 };
         assert!(
             (must..=may).contains(&fired),
             "{fired} wills were published, due were {must} to {may}"
+        );
+        let tables = &self.outside.store.tables;
+        assert!(
+            tables.sessions.is_empty() && tables.retained.is_empty(),
+            "left on disk: {tables:?}"
         );
         let attached = |c: &&crate::driver::Connection| matches!(c.state, State::Attached(_));
         assert_eq!(self.outside.connections.iter().filter(attached).count(), 0);

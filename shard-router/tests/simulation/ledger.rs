@@ -79,21 +79,31 @@ pub(crate) struct Seen {
     on_connection: u32,
 }
 
+/// How a client got a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+    pub(crate) dup: bool,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) client: usize,
     /// Not known to have ended.
     pub(crate) alive: bool,
     pub(crate) expiry: u32,
-    /// Set while it has no connection.
-    pub(crate) left_at: Option<Millis>,
+    /// When it ends if its client does not return; [`Millis::NEVER`] while the client is there.
+    pub(crate) ends_at: Millis,
+    /// How much the store had been told when it was made.
+    pub(crate) born_with: u64,
     pub(crate) connection: Option<usize>,
     pub(crate) will: Option<usize>,
     pub(crate) subscriptions: Vec<Subscribed>,
     pub(crate) seen: HashMap<usize, Seen>,
     pub(crate) last: HashMap<(usize, Rc<str>, Qos, Qos), u32>,
-    /// The newest retained value seen last, by topic.
-    pub(crate) latest: HashMap<Rc<str>, usize>,
+    /// The retained value seen last, by topic, and after how many restarts.
+    pub(crate) latest: HashMap<Rc<str>, (usize, u32)>,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +115,9 @@ pub(crate) struct Ledger {
     pub(crate) current: Vec<Option<usize>>,
     pub(crate) wills: BTreeMap<usize, Will>,
     pub(crate) wills_cancelled: u64,
+    pub(crate) restarts: u32,
+    /// The process died without a store at this tick.
+    pub(crate) forgotten_before: Tick,
     /// Session queues are short, so that messages are dropped at their bound.
     pub(crate) may_drop: bool,
     numbers: HashMap<(usize, Rc<str>, Qos), u32>,
@@ -229,18 +242,20 @@ impl Ledger {
     }
 
     /// A client reads a message for the first time, as far as its QoS lets it tell.
-    pub(crate) fn received(
-        &mut self,
-        session: usize,
-        connection: usize,
-        index: usize,
-        qos: Qos,
-        retain: bool,
-    ) {
+    pub(crate) fn received(&mut self, session: usize, connection: usize, index: usize, how: How) {
+        let How { qos, retain, .. } = how;
         let letter = &self.letters[index];
         let to = &mut self.sessions[session];
         if letter.retain {
-            to.latest.insert(letter.topic.clone(), index);
+            let before = to
+                .latest
+                .insert(letter.topic.clone(), (index, self.restarts));
+            // One that its publisher sent again may be the value once more; after a restart things come again.
+            let newer = before.filter(|&(b, restarts)| b > index && restarts == self.restarts);
+            assert!(
+                !how.retain || how.dup || letter.arrivals > 1 || newer.is_none(),
+                "a stale retained message: letter {index} after {newer:?} to session {session}"
+            );
         }
         if retain {
             return;
@@ -264,12 +279,13 @@ impl Ledger {
         let shared = ways.len() as u32;
         let plain =
             u32::from(letter.kind != Kind::Plain || matching().any(|s| !s.filter.is_shared()));
-        let copies = (shared + plain)
-            * if letter.qos == Qos::AtLeastOnce {
-                letter.arrivals.max(1)
-            } else {
-                1
-            };
+        let times = match letter.qos {
+            Qos::AtLeastOnce => letter.arrivals.max(1),
+            // After a restart another member of a group may be next, and get what the first one has.
+            _ if shared > 0 => 1 + self.restarts,
+            _ => 1,
+        };
+        let copies = (shared + plain) * times;
         let seen = to.seen.entry(index).or_default();
         let first = seen.total == 0;
         if seen.connection != connection {
@@ -291,16 +307,17 @@ impl Ledger {
             story()
         );
         assert!(
-            seen.at_most_once <= copies,
+            seen.at_most_once <= copies * (1 + self.restarts),
             "QoS 0 delivered twice: {} {seen:?}",
             story()
         );
+        let own = letter.session == session;
         let covered = match letter.kind {
             Kind::PointToPoint { target_session, .. } => target_session == Some(session),
             _ => to
                 .subscriptions
                 .iter()
-                .any(|s| s.holds_from(letter) && s.leaving == NEVER),
+                .any(|s| s.holds_from(letter) && s.leaving == NEVER && !(own && s.ever_no_local)),
         };
         // One that came again may be seen for the first time only then, by those who were not there before.
         let in_order = letter.arrivals == 1 || (covered && qos > Qos::AtMostOnce && !self.may_drop);

@@ -56,7 +56,6 @@ impl Ledger {
         let tick = self.now();
         let left = &mut self.sessions[session];
         left.connection = None;
-        left.left_at = Some(now);
         let (with_will, expiry) = match departure {
             Departure::Clean {
                 session_expiry_interval,
@@ -68,6 +67,10 @@ impl Ledger {
         };
         left.expiry = expiry.unwrap_or(left.expiry);
         left.alive = left.expiry > 0;
+        left.ends_at = match left.expiry {
+            u32::MAX => Millis::NEVER,
+            expiry => now.plus_seconds(expiry),
+        };
         let (expiry, alive, will) = (left.expiry, left.alive, left.will);
         let Some(letter) = will else { return };
         let Will::Armed { delay } = self.wills[&letter] else {
@@ -106,17 +109,8 @@ impl Ledger {
     /// A shard gave a connection a session. Answers the ledger's own one.
     pub(crate) fn attached(&mut self, entry: Entry, present: bool, now: Millis) -> usize {
         let known = self.current[entry.client].filter(|&s| self.sessions[s].alive);
-        let ends = |s: usize| {
-            let session = &self.sessions[s];
-            session
-                .left_at
-                .map_or(Millis::NEVER, |left| match session.expiry {
-                    u32::MAX => Millis::NEVER,
-                    expiry => left.plus_seconds(expiry),
-                })
-        };
         let (must, may) = match known {
-            Some(s) if !entry.clean_start => (now < ends(s), true),
+            Some(s) if !entry.clean_start => (now < self.sessions[s].ends_at, true),
             _ => (false, false),
         };
         let story = || {
@@ -149,7 +143,7 @@ impl Ledger {
         let found = &mut self.sessions[session];
         assert_eq!(found.connection, None, "two connections own one client id");
         found.alive = true;
-        found.left_at = None;
+        found.ends_at = Millis::NEVER;
         found.connection = Some(entry.connection);
         found.expiry = entry.expiry;
         found.will = entry.will;

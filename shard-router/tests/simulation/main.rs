@@ -14,15 +14,20 @@
 
 mod client;
 mod coverage;
+mod crash;
 mod driver;
 mod finish;
 mod ledger;
 mod lives;
+mod mishaps;
 mod network;
 mod plan;
+#[cfg(feature = "planted-defects")]
+mod planted;
 mod rng;
 mod run;
 mod store;
+mod tables;
 mod verdict;
 mod workload;
 mod world;

@@ -73,8 +73,9 @@ impl World {
 
     /// The shard reads what a connection has received, as far as it is not paused.
     pub(crate) fn read_up(&mut self, connection: usize, most: usize) -> usize {
-        let shard = usize::from(self.outside.connections[connection].shard);
-        if self.is_stalled(shard) {
+        let of = &self.outside.connections[connection];
+        let shard = usize::from(of.shard);
+        if !matches!(of.state, State::Attached(_)) || self.is_stalled(shard) {
             return 0;
         }
         self.tell_writable(connection);

@@ -23,12 +23,15 @@ pub(crate) struct Faults {
     pub(crate) choke: u32,
     pub(crate) crash: u32,
     pub(crate) kick: u32,
+    pub(crate) time_out: u32,
 }
 
 /// Chances in a thousand, once an act of a client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Habits {
     pub(crate) drop: u32,
+    /// While it waits for SUBACK.
+    pub(crate) impatient: u32,
     pub(crate) give_up: u32,
     pub(crate) goodbye: u32,
     pub(crate) subscribe: u32,
@@ -46,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) slots: usize,
     pub(crate) config: ShardConfig,
     pub(crate) store: StoreKind,
+    /// How often in a thousand steps the disk moves on.
+    pub(crate) commits: u32,
     pub(crate) clients: usize,
     /// Shard turns, client acts and network moves a step.
     pub(crate) turns: usize,
@@ -87,6 +92,7 @@ impl Plan {
                 StoreKind::Grouped,
                 StoreKind::Grouped,
             ]),
+            commits: rng.pick(&[20, 200, 1_000]),
             clients,
             turns: rng.between(1, 2 + usize::from(shards)),
             acts: rng.between(1, 3),
@@ -122,6 +128,7 @@ fn faults(rng: &mut Rng) -> Faults {
         choke: some(20),
         crash: some(4),
         kick: some(10),
+        time_out: some(30),
     }
 }
 
@@ -129,6 +136,7 @@ fn habits(rng: &mut Rng) -> Habits {
     let mut some = |most: usize| rng.between(1, most) as u32;
     Habits {
         drop: some(40),
+        impatient: some(200),
         give_up: some(40),
         goodbye: some(40),
         subscribe: some(200),

@@ -112,7 +112,10 @@ impl World {
                 let follows =
                     of.alive && of.connection.is_some() && !of.subscriptions.iter().any(shares);
                 if follows && is_owed(session, of, letter) {
-                    let latest = of.latest.get(&letter.topic).copied().unwrap_or(0);
+                    let latest = of
+                        .latest
+                        .get(&letter.topic)
+                        .map_or(0, |&(latest, _)| latest);
                     assert!(
                         latest >= index,
                         "session {session} saw retained letter {latest} last, but {index} is newer"
@@ -132,13 +135,16 @@ impl World {
                 .filter(|(_, l)| l.retain && *l.topic == *topic)
         };
         let acked = of_topic()
-            .filter(|(_, l)| l.known_acked)
+            .filter(|(_, l)| l.known_acked && l.first_arrival > ledger.forgotten_before)
             .map(|(index, _)| index)
             .max();
         let possible: Vec<_> = of_topic()
             .filter(|&(index, l)| l.arrivals > 0 && acked.is_none_or(|acked| index >= acked))
             .collect();
-        let got = ledger.sessions[probe].latest.get(topic).copied();
+        let got = ledger.sessions[probe]
+            .latest
+            .get(topic)
+            .map(|&(got, _)| got);
         let right = match got {
             Some(got) => possible.iter().any(|&(index, l)| index == got && !l.empty),
             None => acked.is_none() || possible.iter().any(|(_, l)| l.empty),

@@ -36,7 +36,8 @@ impl World {
             }
             return;
         };
-        if self.rng.chance(habits.drop) {
+        let impatient = self.clients[client].asking.is_some() && self.rng.chance(habits.impatient);
+        if impatient || self.rng.chance(habits.drop) {
             self.drop_connection(client, connection);
         } else if self.rng.chance(habits.give_up) {
             // It takes its connection for dead; the network and the server do not know.
@@ -45,7 +46,7 @@ impl World {
         } else if !self.clients[client].connected {
         } else if self.rng.chance(habits.goodbye) {
             self.say_goodbye(client, connection);
-        } else if self.rng.chance(habits.subscribe) {
+        } else if self.clients[client].unanswered.is_some() || self.rng.chance(habits.subscribe) {
             self.subscribe(client, connection);
         } else if self.rng.chance(habits.unsubscribe) {
             self.unsubscribe(client, connection);
@@ -93,8 +94,10 @@ impl World {
             .iter()
             .any(|other| other.client == client && other.clean_start);
         let of = &mut self.clients[client];
-        clean_start |= std::mem::take(&mut of.must_start_clean) || flying;
+        clean_start |= of.must_start_clean || flying;
         if clean_start {
+            // Until it has started clean, its half of the session is gone and the server's is not.
+            of.must_start_clean = true;
             of.forget();
         }
         of.session_expiry = expiry;
@@ -149,31 +152,37 @@ impl World {
         if self.clients[client].asking.is_some() {
             return;
         }
-        let mut asked = || {
-            let filter = self.rng.pick(&FILTERS);
-            let no_local = !filter.starts_with("$share") && self.rng.chance(200);
-            Asked {
-                filter,
-                qos: self.rng.pick(&self.plan.qos),
-                no_local,
-            }
-        };
-        let mut filters = vec![asked()];
-        let second = asked();
-        if second.filter != filters[0].filter {
-            filters.push(second);
-        }
+        let filters = self.clients[client].unanswered.take();
+        let filters = filters.unwrap_or_else(|| self.choose_filters());
         let id = self.rng.chance(500).then(|| self.rng.between(1, 9) as u32);
         let of = &mut self.clients[client];
         let packet_id = of.next_packet_id();
         of.asking = Some(packet_id);
-        self.outside.connections[connection]
-            .up
-            .push_back(Up::Subscribe {
-                packet_id,
-                filters,
-                id,
-            });
+        of.unanswered = Some(filters.clone());
+        let packet = Up::Subscribe {
+            packet_id,
+            filters,
+            id,
+        };
+        self.outside.connections[connection].up.push_back(packet);
+    }
+
+    fn choose_filters(&mut self) -> Vec<Asked> {
+        let mut asked = || {
+            let filter = self.rng.pick(&FILTERS);
+            let no_local = !filter.starts_with("$share") && self.rng.chance(200);
+            let qos = self.rng.pick(&self.plan.qos);
+            Asked {
+                filter,
+                qos,
+                no_local,
+            }
+        };
+        let (first, second) = (asked(), asked());
+        if second.filter == first.filter {
+            return vec![first];
+        }
+        vec![first, second]
     }
 
     fn unsubscribe(&mut self, client: usize, connection: usize) {

@@ -16,6 +16,7 @@ use crate::coverage::Coverage;
 use crate::driver::{Connection, Down, Fx, Outside, State};
 use crate::ledger::Ledger;
 use crate::lives::Entry;
+use crate::mishaps::Kicks;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::store::ModelStore;
@@ -32,6 +33,8 @@ pub(crate) struct Place {
     /// When it wakes by itself.
     wake_at: Millis,
     pub(crate) stalled_until: usize,
+    /// How far it knows the store to be.
+    pub(crate) told: u64,
 }
 
 /// A connection between its decoded CONNECT and its session.
@@ -58,6 +61,7 @@ pub(crate) struct World {
     pub(crate) hand_overs: Vec<HandOver>,
     /// Connections something may still happen to.
     pub(crate) live: Vec<usize>,
+    pub(crate) kicked_at: Kicks,
     pub(crate) coverage: Coverage,
     /// Nothing goes wrong any more.
     pub(crate) calm: bool,
@@ -88,6 +92,10 @@ impl World {
             connections: Vec::new(),
             ledger,
             store: ModelStore::new(plan.store),
+            names: clients
+                .iter()
+                .map(|client: &Client| client.name.clone())
+                .collect(),
             verbose,
         };
         let placement = Placement::new(plan.shards, rng.next());
@@ -101,6 +109,7 @@ impl World {
             clients,
             hand_overs: Vec::new(),
             live: Vec::new(),
+            kicked_at: Kicks::new(),
             coverage,
             calm: false,
             plan,
@@ -112,6 +121,7 @@ impl World {
         self.outside.step += 1;
         self.outside.now = self.outside.now + self.rng.below(20) as u64;
         self.go_wrong();
+        self.store_moves();
         for _ in 0..self.plan.turns {
             let shard = self.rng.below(self.places.len());
             let envelopes = self.rng.between(0, self.plan.envelopes);
@@ -123,25 +133,6 @@ impl World {
         }
         for _ in 0..self.plan.moves {
             self.move_packets();
-        }
-    }
-
-    fn go_wrong(&mut self) {
-        let step = self.outside.step;
-        if self.rng.chance(self.plan.faults.stall) {
-            let shard = self.rng.below(self.places.len());
-            self.places[shard].stalled_until = step + self.rng.between(1, 100);
-        }
-        if self.rng.chance(self.plan.faults.clock_jump) {
-            let jump = self.rng.pick(&[1_000, 10_000, 60_000, 400_000]);
-            self.outside.now = self.outside.now + jump;
-            self.outside.say(|| format!("the clock jumps by {jump} ms"));
-        }
-        if self.rng.chance(self.plan.faults.choke) {
-            let client = self.rng.below(self.clients.len());
-            if let Some(connection) = self.clients[client].connection {
-                self.outside.connections[connection].choked_until = step + self.rng.between(1, 200);
-            }
         }
     }
 
@@ -199,7 +190,9 @@ impl World {
             let home = self.outside.connections[hand_over.connection].shard;
             if usize::from(home) == shard && hand_over.ready_at_step <= self.outside.step {
                 let hand_over = self.hand_overs.remove(at);
-                self.attach(hand_over);
+                if !self.refuses(shard, &hand_over) {
+                    self.attach(hand_over);
+                }
             } else {
                 at += 1;
             }
@@ -229,8 +222,10 @@ impl World {
         if clean_start {
             self.outside.ledger.ends_with_clean_start(client);
         }
-        if clean_start && self.clients[client].connection != Some(connection) {
-            self.clients[client].must_start_clean = true;
+        if clean_start {
+            // Whoever did not see this start clean must do so again.
+            let of = &mut self.clients[client];
+            of.must_start_clean = of.connection != Some(connection);
         }
         let message = will.map(|(letter, delay_interval)| {
             let message = self.outside.ledger.message_of(letter);
@@ -261,6 +256,9 @@ impl World {
             will: will.map(|(letter, _)| letter),
         };
         let session = self.outside.ledger.attached(entry, present, now);
+        if !present {
+            self.outside.ledger.sessions[session].born_with = self.outside.store.said();
+        }
         let attached = &mut self.outside.connections[connection];
         attached.state = State::Attached(connected.session);
         attached.session = session;
@@ -317,7 +315,7 @@ pub(crate) fn connection_id(connection: usize) -> ConnectionId {
     }
 }
 
-fn build(plan: &Plan, placement: &Placement) -> Vec<Place> {
+pub(crate) fn build(plan: &Plan, placement: &Placement) -> Vec<Place> {
     let rung: Vec<_> = (0..placement.shards())
         .map(|_| Arc::new(AtomicBool::new(false)))
         .collect();
@@ -336,6 +334,7 @@ fn build(plan: &Plan, placement: &Placement) -> Vec<Place> {
         awake: true,
         wake_at: Millis(0),
         stalled_until: 0,
+        told: 0,
     };
     mailboxes.map(place).collect()
 }

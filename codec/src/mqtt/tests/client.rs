@@ -6,7 +6,7 @@ use crate::mqtt::client::ClientEvent;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::mqtt::subscribe::SubscriptionOptions;
 use crate::mqtt::ProtocolVersion;
-use crate::mqtt::ProtocolVersion::{V3_1_1, V5};
+use crate::mqtt::ProtocolVersion::{V3_1, V3_1_1, V5};
 
 /// Raw bytes of a server that a strict client must object to.
 fn client_objects(version: ProtocolVersion, bytes: &[u8], rule: &str) {
@@ -73,4 +73,20 @@ fn mqtt_3_2_0_1_nothing_comes_before_the_connack() {
         .handle_bytes(&mut &b"\x30\x04\0\x01a\0"[..])
         .unwrap_err();
     assert_eq!(violation.rule, "MQTT-3.2.0-1");
+}
+
+/// MQTT 3.1 section 3.2 reserves the byte in which 3.1.1 put the session present flag. Found by `round_trip`: a
+/// client that had asked for a clean session took it for that flag, and objected.
+#[test]
+fn mqtt_3_1_a_reserved_connack_byte_is_no_session_present() {
+    for byte in [0, 1, 0xFF] {
+        let mut pair = Pair::new(V3_1);
+        pair.client.connect(&options("c"), &mut Vec::new());
+        let connack = [0x20, 2, byte, 0];
+        let event = pair.client.handle_bytes(&mut &connack[..]);
+        match event.expect("a good packet") {
+            Some(ClientEvent::ConnAck(connack)) => assert!(!connack.session_present),
+            event => panic!("not a CONNACK: {event:?}"),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{broken, options, Pair, LIMITS};
 use crate::conversation::Millis;
-use crate::mqtt::client::ClientEvent;
+use crate::mqtt::client::{ClientEvent, ConnectOptions};
 use crate::mqtt::connection::{Event, ServerConnection};
 use crate::mqtt::reason_code::ReasonCode;
 use crate::mqtt::ProtocolVersion;
@@ -215,4 +215,21 @@ fn mqtt_1_5_5_1_longer_lengths_than_needed_are_malformed_in_mqtt_5() {
         pair.tell_server(&[0xC0, 0x80, 0]),
         Ok(Some(Event::Ping))
     ));
+}
+
+/// Found by `mqtt_server_connection`: a refusal was written into whatever Maximum Packet Size.
+#[test]
+fn mqtt_3_1_2_24_a_refusal_that_does_not_fit_is_not_written() {
+    for (size, written) in [(4, &[][..]), (5, &[0x20, 3, 0, 0x87, 0])] {
+        let mut pair = Pair::new(V5);
+        let asked = ConnectOptions {
+            maximum_packet_size: Some(size),
+            ..options("c")
+        };
+        pair.connect(&asked).expect("a good CONNECT");
+        let reason = ReasonCode::NotAuthorized;
+        pair.server.refuse(reason, &mut pair.to_client);
+        assert_eq!(pair.to_client, written, "{size} bytes");
+        assert!(pair.server.is_closing());
+    }
 }

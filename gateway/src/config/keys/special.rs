@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tidegate::node::IoDriver;
+use crate::node::IoDriver;
 use tidegate_codec::topic::TopicLimits;
 use tidegate_codec::TopicFilter;
 
 use super::Kind;
 use crate::config::nearest::nearest;
 use crate::config::place::Problem;
-use crate::config::value::{Given, Raw};
+use crate::config::value::{show_list, show_text, Given, Raw};
 use crate::config::{listener_url, LogFormat, LogLevel};
 use crate::host::cpu_list;
 
@@ -38,16 +38,21 @@ const CPUS_RIGHT: &str = "a list such as \"0-3,8\"";
 
 fn cpus_of_list(given: &Given) -> Result<Vec<usize>, Problem> {
     let items = given.items().unwrap_or_default();
-    items
-        .iter()
-        .map(|item| {
-            let number = item
-                .raw
-                .integer()
-                .and_then(|number| usize::try_from(number).ok());
-            number.ok_or_else(|| refuse(item, "a list such as [0, 1] or \"0-3,8\""))
-        })
-        .collect()
+    let mut cpus = Vec::new();
+    for item in &items {
+        let number = item
+            .raw
+            .integer()
+            .and_then(|number| usize::try_from(number).ok());
+        let right = "a list such as [0, 1] or \"0-3,8\"";
+        let cpu = number.ok_or_else(|| refuse(item, right))?;
+        if cpus.contains(&cpu) {
+            let text = format!("CPU {cpu} is there twice; {right} is right");
+            return Err(problem(item, text));
+        }
+        cpus.push(cpu);
+    }
+    Ok(cpus)
 }
 
 pub(super) const IO: Kind = Kind::Special {
@@ -121,7 +126,7 @@ pub(super) const LISTEN: Kind = Kind::Special {
                 listener.addr
             )
         });
-        format!("{:?}", urls.collect::<Vec<_>>())
+        show_list(urls)
     },
 };
 
@@ -152,7 +157,7 @@ pub(super) const DATA_DIR: Kind = Kind::Special {
         config.data_dir = path;
         Ok(())
     },
-    show: |config| format!("{:?}", config.data_dir.display().to_string()),
+    show: |config| show_text(&config.data_dir.display().to_string()),
 };
 
 pub(super) const DENIED_TOPICS: Kind = Kind::Special {
@@ -183,16 +188,7 @@ pub(super) const DENIED_TOPICS: Kind = Kind::Special {
         }
         Ok(())
     },
-    show: |config| {
-        format!(
-            "{:?}",
-            config
-                .denied_topics
-                .iter()
-                .map(TopicFilter::text)
-                .collect::<Vec<_>>()
-        )
-    },
+    show: |config| show_list(config.denied_topics.iter().map(|f| f.text().to_owned())),
 };
 
 /// The place of the value in `names`.

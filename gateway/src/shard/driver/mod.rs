@@ -2,7 +2,7 @@
 //!
 //! A [`Driver`] owns every descriptor of its shard and knows nothing of protocols. The loop gives orders, waits,
 //! and takes [`Event`]s one by one; no order blocks and none calls back. [`ring`] is io_uring, [`epoll`] the
-//! reference; a simulated driver fits the same seam (virtual clock, short sends, seeded order).
+//! reference, `simulated` is for tests: in memory, with a virtual clock, short sends and a seeded order.
 //!
 //! Rules every driver keeps:
 //! - One send a connection is under way at most; its queue belongs to the driver until [`Event::Sent`] or

@@ -14,7 +14,7 @@ use io_uring::IoUring;
 use crate::shard::driver::{Received, RECEIVE_BYTES};
 
 /// Buffers a shard; a power of two. With 4 KiB each they fill 2 MiB, twice what one turn may take.
-const BUFFERS: u16 = 512;
+pub(super) const BUFFERS: u16 = 512;
 
 const PAGE: usize = 4_096;
 
@@ -26,25 +26,32 @@ pub(super) const GROUP: u16 = 0;
 pub(super) struct BufferRing {
     entries: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
+    /// A power of two.
+    count: u16,
     tail: u16,
 }
 
 impl BufferRing {
-    /// Registers a full ring as group [`GROUP`].
-    pub(super) fn register(ring: &IoUring) -> io::Result<BufferRing> {
+    /// Registers a full ring of `count` buffers as group [`GROUP`].
+    pub(super) fn register(ring: &IoUring, count: u16) -> io::Result<BufferRing> {
+        assert!(
+            count.is_power_of_two(),
+            "the tail wraps where the ring does"
+        );
         let mut buffers = BufferRing {
-            entries: allocate(entries_layout()).cast(),
-            memory: allocate(memory_layout()),
+            entries: allocate(entries_layout(count)).cast(),
+            memory: allocate(memory_layout(count)),
+            count,
             tail: 0,
         };
         let address = buffers.entries.as_ptr() as u64;
-        // SAFETY: the entries are page aligned, zeroed, `BUFFERS` long, and are freed only when the ring is gone
+        // SAFETY: the entries are page aligned, zeroed, `count` long, and are freed only when the ring is gone
         // or nothing of it is under way any more.
         unsafe {
             ring.submitter()
-                .register_buf_ring_with_flags(address, BUFFERS, GROUP, 0)?;
+                .register_buf_ring_with_flags(address, count, GROUP, 0)?;
         }
-        for buffer in 0..BUFFERS {
+        for buffer in 0..count {
             buffers.publish(buffer);
         }
         Ok(buffers)
@@ -54,7 +61,7 @@ impl BufferRing {
     pub(super) fn bytes(&self, received: &Received) -> &[u8] {
         let len = received.len as usize;
         assert!(
-            received.buffer < BUFFERS && len <= RECEIVE_BYTES,
+            received.buffer < self.count && len <= RECEIVE_BYTES,
             "the kernel names our buffers"
         );
         // SAFETY: in bounds by the line above; the memory was zeroed, so it is initialised; the kernel does not
@@ -69,13 +76,13 @@ impl BufferRing {
     }
 
     pub(super) fn recycle(&mut self, received: Received) {
-        assert!(received.buffer < BUFFERS, "the kernel names our buffers");
+        assert!(received.buffer < self.count, "the kernel names our buffers");
         self.publish(received.buffer);
     }
 
     /// Gives a buffer that this process owns to the kernel.
     fn publish(&mut self, buffer: u16) {
-        let slot = usize::from(self.tail & (BUFFERS - 1));
+        let slot = usize::from(self.tail & (self.count - 1));
         // SAFETY: `slot` is within the ring. The kernel reads entries below the tail only, and there are as many
         // slots as buffers, so this slot's last entry was consumed before its buffer came back.
         unsafe {
@@ -98,7 +105,7 @@ impl BufferRing {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        entries_layout().size() + memory_layout().size()
+        entries_layout(self.count).size() + memory_layout(self.count).size()
     }
 }
 
@@ -106,19 +113,19 @@ impl Drop for BufferRing {
     fn drop(&mut self) {
         // SAFETY: both were allocated with these layouts, and the driver drops this only when the kernel is done.
         unsafe {
-            dealloc(self.entries.as_ptr().cast(), entries_layout());
-            dealloc(self.memory.as_ptr(), memory_layout());
+            dealloc(self.entries.as_ptr().cast(), entries_layout(self.count));
+            dealloc(self.memory.as_ptr(), memory_layout(self.count));
         }
     }
 }
 
-fn entries_layout() -> Layout {
-    Layout::from_size_align(usize::from(BUFFERS) * size_of::<BufRingEntry>(), PAGE)
+fn entries_layout(count: u16) -> Layout {
+    Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), PAGE)
         .expect("a page is a power of two")
 }
 
-fn memory_layout() -> Layout {
-    Layout::from_size_align(usize::from(BUFFERS) * RECEIVE_BYTES, PAGE)
+fn memory_layout(count: u16) -> Layout {
+    Layout::from_size_align(usize::from(count) * RECEIVE_BYTES, PAGE)
         .expect("a page is a power of two")
 }
 

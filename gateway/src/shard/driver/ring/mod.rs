@@ -29,7 +29,7 @@ use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{cqueue, IoUring};
 use tidegate_shard_router::ConnectionId;
 
-use self::buffers::BufferRing;
+use self::buffers::{BufferRing, BUFFERS};
 use self::entries::{operation, user_data};
 use self::flights::{Flights, NONE};
 use self::setup::build_ring;
@@ -126,8 +126,18 @@ impl RingDriver {
         bell: Arc<EventFd>,
         allow: RingFeatures,
     ) -> io::Result<RingDriver> {
+        RingDriver::with_buffers(clock, bell, allow, BUFFERS)
+    }
+
+    /// With so many buffers to receive into; a power of two.
+    pub(crate) fn with_buffers(
+        clock: Clock,
+        bell: Arc<EventFd>,
+        allow: RingFeatures,
+        buffers: u16,
+    ) -> io::Result<RingDriver> {
         let (ring, defer_taskrun) = build_ring(allow.defer_taskrun)?;
-        let buffers = BufferRing::register(&ring)?;
+        let buffers = BufferRing::register(&ring, buffers)?;
         let min_wait = allow.min_wait && ring.params().is_feature_min_timeout();
         let mut driver = RingDriver {
             ring,

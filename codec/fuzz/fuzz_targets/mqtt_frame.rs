@@ -1,0 +1,4 @@
+//! Feeds what libFuzzer makes up to [`tidegate_codec_fuzz::mqtt_frame`], whose header says what is held.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_codec_fuzz::mqtt_frame::run(data));
