@@ -20,6 +20,9 @@ pub(super) const UNHURRIED_US: u64 = 30_000;
 /// How many of them wait at most.
 const UNHURRIED_MAX: usize = 64;
 
+/// Below so many connections there is nothing to save: answers leave at once.
+const UNHURRIED_FROM: usize = 1_024;
+
 impl<D: Driver> Worker<D> {
     /// Gives the driver its orders for everything that changed since the last time.
     pub(super) fn settle(&mut self) {
@@ -45,10 +48,12 @@ impl<D: Driver> Worker<D> {
     /// other answers. Most of what an idle connection costs is the wake-up of its peer, one by one.
     fn let_wait(&mut self, id: ConnectionId) -> bool {
         let connections = &mut self.core.connections;
+        let many = connections.slab.len() >= UNHURRIED_FROM;
         let Some(connection) = connections.slab.get_mut(id) else {
             return false;
         };
-        let only_pong = connection.has(mark::PONG)
+        let only_pong = many
+            && connection.has(mark::PONG)
             && connection.state == State::Connected
             && connection.has(mark::RECEIVING)
             && !connection.is_paused()
