@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test quick lint docs licences flood interop ci clean
+.PHONY: help run build test quick lint docs licences simulate flood interop ci clean
 
 ARGS ?=
 TOOLS := target/tools/bin
@@ -35,6 +35,9 @@ licences: $(TOOLS)/cargo-deny ## licences, duplicate and unknown sources of all 
 
 $(TOOLS)/cargo-deny:
 	cargo install cargo-deny --version 0.20.2 --locked --no-default-features --root target/tools --target-dir target/tools/build
+
+simulate: ## shards in a seeded world, in release (SEED=7 STEPS=2000 for one seed, SEEDS=1000 for many)
+	cargo test --release --locked -p tidegate-shard-router --test simulation -- --nocapture
 
 flood: ## the flooder against a gateway that runs here (ARGS='p2p --clients 1000 --qos 1 --duration 10')
 	cargo run --release --locked -p loadtest --bin tidegate-flood -- $(if $(ARGS),$(ARGS),--help)
