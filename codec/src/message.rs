@@ -170,17 +170,15 @@ impl Message {
         self.expires_at <= now
     }
 
-    /// Whole seconds left, rounded up so that a message still alive never shows 0.
+    /// Whole seconds left, at least 1 while the message is alive. Rounded to the nearest: the clock of a shard that
+    /// sends may lag a turn behind that of the one that received, and rounding up would then show more than the
+    /// publisher gave [MQTT-3.3.2-6].
     pub fn expiry_seconds(&self, now: Millis) -> Option<u32> {
         if self.expires_at == Millis::NEVER {
             return None;
         }
-        Some(
-            self.expires_at
-                .since(now)
-                .div_ceil(1_000)
-                .min(u64::from(u32::MAX)) as u32,
-        )
+        let left = (self.expires_at.since(now) + 500) / 1_000;
+        Some(left.clamp(1, u64::from(u32::MAX)) as u32)
     }
 
     pub fn read_at_us(&self) -> u32 {
@@ -227,10 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn expiry_is_rounded_up_and_ends_at_its_deadline() {
-        let message =
-            Message::new("a", &[], b"", Qos::AtMostOnce, false).with_expiry(Millis(2_500));
+    fn mqtt_3_3_2_6_expiry_counts_down_and_never_shows_more_than_was_given() {
+        let expiring = Message::new("a", &[], b"", Qos::AtMostOnce, false);
+        let message = expiring.with_expiry(Millis(2_500));
         assert_eq!(message.expiry_seconds(Millis(0)), Some(3));
+        assert_eq!(message.expiry_seconds(Millis(500)), Some(2));
+        assert_eq!(message.expiry_seconds(Millis(2_499)), Some(1));
+        // Given two seconds at 500 by a shard whose clock is 20 ms ahead.
+        assert_eq!(message.expiry_seconds(Millis(480)), Some(2));
         assert!(!message.expired(Millis(2_499)));
         assert!(message.expired(Millis(2_500)));
     }

@@ -33,6 +33,8 @@ pub(crate) struct Retained {
     bytes: u64,
     messages_max: u64,
     bytes_max: u64,
+    /// Topics whose message the last piece found expired, and gave up.
+    expired: Vec<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,13 @@ impl Retained {
             bytes: 0,
             messages_max,
             bytes_max,
+            expired: Vec::new(),
         }
+    }
+
+    /// What the store need not keep any more.
+    pub(crate) fn take_expired(&mut self) -> Vec<Box<str>> {
+        std::mem::take(&mut self.expired)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -133,9 +141,10 @@ impl Retained {
             }
         }
         for name in expired {
-            if let Some(old) = self.messages.remove(&(instance, name)) {
+            if let Some(old) = self.messages.remove(&(instance, name.clone())) {
                 self.bytes -= old.message.size() as u64;
             }
+            self.expired.push(name);
         }
         (found, next)
     }

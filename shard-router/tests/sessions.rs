@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{message, will, Options, Sent, World};
+use support::{message, options, will, Options, Sent, World};
+use tidegate_codec::mqtt::subscribe::SubscriptionOptions;
 use tidegate_codec::Qos::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 use tidegate_codec::{Millis, ReasonCode};
 use tidegate_shard_router::store_op::CommitSequence;
@@ -234,6 +235,31 @@ fn mqtt_3_1_2_8_a_will_is_published_once_when_the_connection_is_lost() {
             },
         );
         assert_eq!(world.payloads(watcher), ["gone"]);
+    });
+}
+
+/// The client's own session lives on while its will is published; with No Local it does not get it.
+#[test]
+fn mqtt_3_8_3_3_a_will_does_not_come_back_to_a_no_local_subscription() {
+    for_shards(|mut world| {
+        let with_will = Options {
+            will: Some(will("will/x", "gone", 0)),
+            ..durable()
+        };
+        let client = world.connect_with("c", with_will);
+        let no_local = SubscriptionOptions {
+            no_local: true,
+            ..options(AtLeastOnce)
+        };
+        world.subscribe_with(client, "will/#", no_local, None);
+        world.settle();
+        let watcher = world.connect("w");
+        world.subscribe(watcher, "will/x", AtLeastOnce);
+        world.leave(client, Departure::Lost);
+        assert_eq!(world.payloads(watcher), ["gone"]);
+        let back = world.connect_with("c", durable());
+        assert!(back.session_present);
+        assert_eq!(world.payloads(back), Vec::<String>::new());
     });
 }
 

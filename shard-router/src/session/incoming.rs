@@ -3,6 +3,8 @@
 
 use tidegate_codec::ReasonCode;
 
+use crate::store_op::Commit;
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     packet_id: u16,
@@ -13,9 +15,20 @@ struct Entry {
 }
 
 /// Bounded by our Receive Maximum, which counts a QoS 2 message until its PUBCOMP.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Incoming {
     entries: Vec<Entry>,
+    /// When the last message that had to be stored first goes its way. None overtakes it.
+    pub(crate) leaves_after: Commit,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Incoming {
+            entries: Vec::new(),
+            leaves_after: Commit::Done,
+        }
+    }
 }
 
 /// What is known of a packet id.
@@ -61,13 +74,6 @@ impl Incoming {
         if let Some(entry) = self.entries.iter_mut().find(|e| e.packet_id == packet_id) {
             entry.stored = true;
         }
-    }
-
-    /// A message of an open exchange may not have left yet, because the store does not have it.
-    pub(crate) fn waits_for_store(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.stored && entry.reason.is_none())
     }
 
     pub(crate) fn is_stored(&self, packet_id: u16) -> bool {

@@ -27,6 +27,16 @@ pub(crate) struct InFlight {
     pub(crate) leaves_after: Option<CommitSequence>,
 }
 
+impl InFlight {
+    /// The key of its message in the store.
+    pub(crate) fn sequence(&self) -> u64 {
+        match &self.stage {
+            Stage::Published(queued) => queued.sequence,
+            Stage::Released { sequence } => *sequence,
+        }
+    }
+}
+
 /// Bounded by the smaller of the client's Receive Maximum and `inflight_max`, as they were when it was filled.
 #[derive(Debug, Default)]
 pub(crate) struct Inflight {

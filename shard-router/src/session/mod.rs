@@ -132,6 +132,10 @@ impl PauseReasons {
         self.0 == 0
     }
 
+    pub(crate) fn contains(self, reason: PauseReasons) -> bool {
+        self.0 & reason.0 != 0
+    }
+
     /// `true` when this is the first reason.
     pub(crate) fn add(&mut self, reason: PauseReasons) -> bool {
         let first = self.is_empty();

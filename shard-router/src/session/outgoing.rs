@@ -2,7 +2,7 @@
 
 use tidegate_codec::{Ack, Delivery, Millis, Qos, ReasonCode};
 
-use super::inflight::{Inflight, Stage};
+use super::inflight::{InFlight, Inflight, Stage};
 use super::offline_queue::{OfflineQueue, Queued};
 use super::Session;
 use crate::commits::Commits;
@@ -12,7 +12,7 @@ use crate::effects::{DeliveryOutcome, Effects};
 use crate::key::{ClientKey, ConnectionId};
 use crate::planted::{is_planted, Defect};
 use crate::restore::Taken;
-use crate::store_op::{Commit, ExchangeId, StoreOp, StoredDelivery};
+use crate::store_op::{Commit, CommitSequence, ExchangeId, StoreOp, StoredDelivery};
 
 /// What a session has not got rid of yet. Boxed while it holds anything.
 #[derive(Debug, Default)]
@@ -26,6 +26,11 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Messages in the queue and in the window.
+    fn held(&self) -> (usize, usize) {
+        (self.queue.len(), self.inflight.len())
+    }
+
     fn take_sequence(&mut self) -> u64 {
         self.next_sequence += 1;
         self.next_sequence - 1
@@ -285,132 +290,142 @@ impl Session {
             return;
         }
         let waited = !outgoing.queue.is_empty();
-        // What enters the window of a durable session leaves behind what stands there.
-        self.blocked = !(self.resend(connection, s)
-            && self.send_queued(connection, s)
-            && self.resend(connection, s));
+        self.blocked = loop {
+            let before = self.outgoing().held();
+            self.fill_window(s);
+            if !(self.send_window(connection, s) && self.send_qos0(connection, s)) {
+                break true;
+            }
+            // What expired in the window or is too large made room for more.
+            if self.outgoing().held() == before {
+                break false;
+            }
+        };
         if waited {
             self.tidy();
         }
     }
 
-    /// Sends what the window holds and this connection has not sent. `false`: the out-queue is full.
-    fn resend<E: Effects>(&mut self, connection: ConnectionId, s: &mut Sending<'_, E>) -> bool {
+    /// Gives packet ids to what waits at the front of the queue, as far as the window allows.
+    fn fill_window<E: Effects>(&mut self, s: &mut Sending<'_, E>) {
         let window = usize::from(self.window);
-        let (durable, id) = (self.is_durable() && s.fx.is_durable(), self.id());
-        let inflight = &mut self.outgoing.get_or_insert_default().inflight;
-        while inflight.sent_count() < window {
+        let durable = self.is_durable() && s.fx.is_durable();
+        loop {
+            let outgoing = self.outgoing();
+            let next = outgoing.queue.front().map(|front| front.qos);
+            let acknowledged = next.is_some_and(|qos| qos > Qos::AtMostOnce);
+            if !acknowledged || outgoing.inflight.len() >= window {
+                return;
+            }
+            let Some(queued) = outgoing.queue.pop() else {
+                return;
+            };
+            leave_queue(&queued, s.counters);
+            let packet_id = outgoing.inflight.next_packet_id();
+            if !durable {
+                outgoing.inflight.push_unsent(packet_id, queued, None);
+            } else if queued.message.expired(s.now) {
+                s.counters.drop_one(DropReason::Expired);
+                self.dequeue(queued.sequence, s);
+            } else {
+                self.assign_packet_id(packet_id, queued, s);
+            }
+        }
+    }
+
+    /// Sends what the window holds and this connection has not sent. `false`: the out-queue is full.
+    fn send_window<E: Effects>(
+        &mut self,
+        connection: ConnectionId,
+        s: &mut Sending<'_, E>,
+    ) -> bool {
+        let window = usize::from(self.window);
+        loop {
+            let inflight = &mut self.outgoing().inflight;
             let Some(flying) = inflight.next_unsent() else {
                 return true;
             };
-            if let Some(sequence) = flying.leaves_after.filter(|&wait| !s.commits.hold(wait)) {
-                if !std::mem::replace(&mut self.awaits_commit, true) {
-                    s.commits.wait(sequence, id);
-                }
+            if inflight.sent_count() >= window {
                 return true;
             }
-            let (packet_id, dup) = (flying.packet_id, flying.tried);
-            let (outcome, sequence) = match &flying.stage {
-                Stage::Published(queued) if !dup && queued.message.expired(s.now) => {
-                    s.counters.drop_one(DropReason::Expired);
-                    (None, queued.sequence)
-                }
-                Stage::Published(queued) => {
-                    let delivery = Delivery {
-                        dup,
-                        ..delivery(queued, packet_id, s.now)
-                    };
-                    (Some(s.fx.deliver(connection, &delivery)), queued.sequence)
-                }
-                Stage::Released { sequence } => {
-                    let reason = ReasonCode::Success;
-                    s.fx.acknowledge(connection, &Ack::PubRel { packet_id, reason });
-                    (Some(DeliveryOutcome::Written), *sequence)
-                }
-            };
-            match outcome {
+            if let Some(sequence) = flying.leaves_after.filter(|&wait| !s.commits.hold(wait)) {
+                self.wait_for_commit(sequence, s);
+                return true;
+            }
+            let sequence = flying.sequence();
+            match send_flying(connection, flying, s) {
                 Some(DeliveryOutcome::Written) => {
                     inflight.mark_sent();
                     continue;
                 }
                 Some(DeliveryOutcome::Full) => return false,
                 Some(DeliveryOutcome::TooLarge) => s.counters.drop_one(DropReason::PacketTooLarge),
-                None => {}
+                None => s.counters.drop_one(DropReason::Expired),
             }
             inflight.drop_next_unsent();
-            if durable {
-                let client = &self.client;
-                s.fx.store(StoreOp::Dequeue { client, sequence });
+            self.dequeue(sequence, s);
+        }
+    }
+
+    fn wait_for_commit<E>(&mut self, sequence: CommitSequence, s: &mut Sending<'_, E>) {
+        if !std::mem::replace(&mut self.awaits_commit, true) {
+            s.commits.wait(sequence, self.id());
+        }
+    }
+
+    /// Sends QoS 0 that waited for everything before it. `false`: the out-queue is full.
+    fn send_qos0<E: Effects>(&mut self, connection: ConnectionId, s: &mut Sending<'_, E>) -> bool {
+        let outgoing = self.outgoing();
+        while outgoing.inflight.all_sent() {
+            let front = outgoing.queue.front();
+            let Some(front) = front.filter(|front| front.qos == Qos::AtMostOnce) else {
+                return true;
+            };
+            if front.message.expired(s.now) {
+                s.counters.drop_one(DropReason::Expired);
+            } else {
+                match s.fx.deliver(connection, &delivery(front, 0, s.now)) {
+                    DeliveryOutcome::Written => {}
+                    DeliveryOutcome::TooLarge => s.counters.drop_one(DropReason::PacketTooLarge),
+                    DeliveryOutcome::Full => return false,
+                }
+            }
+            if let Some(queued) = outgoing.queue.pop() {
+                leave_queue(&queued, s.counters);
             }
         }
         true
     }
 
-    /// `false`: the out-queue is full.
-    fn send_queued<E: Effects>(
-        &mut self,
-        connection: ConnectionId,
-        s: &mut Sending<'_, E>,
-    ) -> bool {
-        let window = usize::from(self.window);
-        let durable = self.is_durable() && s.fx.is_durable();
-        loop {
-            let outgoing = self.outgoing.get_or_insert_default();
-            let Some(front) = outgoing.queue.front() else {
-                return true;
+    /// The store may forget a message of a durable session.
+    fn dequeue<E: Effects>(&self, sequence: u64, s: &mut Sending<'_, E>) {
+        if self.is_durable() && s.fx.is_durable() {
+            let client = &self.client;
+            s.fx.store(StoreOp::Dequeue { client, sequence });
+        }
+    }
+}
+
+/// `None`: it expired before it was sent once.
+fn send_flying<E: Effects>(
+    connection: ConnectionId,
+    flying: &InFlight,
+    s: &mut Sending<'_, E>,
+) -> Option<DeliveryOutcome> {
+    let (packet_id, dup) = (flying.packet_id, flying.tried);
+    match &flying.stage {
+        Stage::Published(queued) if !dup && queued.message.expired(s.now) => None,
+        Stage::Published(queued) => {
+            let delivery = Delivery {
+                dup,
+                ..delivery(queued, packet_id, s.now)
             };
-            let acknowledged = front.qos > Qos::AtMostOnce;
-            let all_sent = outgoing.inflight.all_sent();
-            // Behind a QoS 2 message that waits for the store others may enter the window, in their order.
-            let room = outgoing.inflight.len() < window && (all_sent || durable);
-            if !(room || (all_sent && !acknowledged)) {
-                return true;
-            }
-            let expired = front.message.expired(s.now);
-            let by_window =
-                durable && acknowledged && !expired && (!all_sent || front.qos == Qos::ExactlyOnce);
-            let mut packet_id = 0;
-            if acknowledged && !expired {
-                packet_id = outgoing.inflight.next_packet_id();
-            }
-            let outcome = if expired || by_window {
-                None
-            } else if !all_sent {
-                // QoS 0 has no place in the window to wait in.
-                return true;
-            } else {
-                Some(s.fx.deliver(connection, &delivery(front, packet_id, s.now)))
-            };
-            if outcome == Some(DeliveryOutcome::Full) {
-                return false;
-            }
-            let Some(queued) = outgoing.queue.pop() else {
-                return true;
-            };
-            leave_queue(&queued, s.counters);
-            let sequence = queued.sequence;
-            if expired {
-                s.counters.drop_one(DropReason::Expired);
-            }
-            if by_window {
-                self.assign_packet_id(packet_id, queued, s);
-            } else if acknowledged && outcome == Some(DeliveryOutcome::Written) {
-                outgoing.inflight.push_sent(packet_id, queued);
-                if durable {
-                    let client = &self.client;
-                    s.fx.store(StoreOp::AssignPacketId {
-                        client,
-                        sequence,
-                        packet_id,
-                    });
-                }
-            } else if acknowledged && durable {
-                let client = &self.client;
-                s.fx.store(StoreOp::Dequeue { client, sequence });
-            }
-            if outcome == Some(DeliveryOutcome::TooLarge) {
-                s.counters.drop_one(DropReason::PacketTooLarge);
-            }
+            Some(s.fx.deliver(connection, &delivery))
+        }
+        Stage::Released { .. } => {
+            let reason = ReasonCode::Success;
+            s.fx.acknowledge(connection, &Ack::PubRel { packet_id, reason });
+            Some(DeliveryOutcome::Written)
         }
     }
 }

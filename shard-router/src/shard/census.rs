@@ -17,6 +17,8 @@ pub struct Census {
     pub awaiting_commit: usize,
     pub tickets: usize,
     pub parked: usize,
+    /// Of these, messages of clients that wait for an acknowledgement.
+    pub parked_publishers: usize,
     pub releases: usize,
     /// Envelopes in front of full mailboxes, and how many of them stand in the longest of these queues.
     pub overflow: usize,
@@ -47,6 +49,12 @@ impl Shard {
             awaiting_commit: self.awaiting_commit.len() + self.commits.len(),
             tickets: self.tickets.len(),
             parked: self.parked.iter().map(|queue| queue.len()).sum(),
+            parked_publishers: self
+                .parked
+                .iter()
+                .flatten()
+                .filter(|parked| parked.waiter.is_some() && !parked.stored)
+                .count(),
             releases: self.lanes.releases(),
             overflow: self.lanes.overflow(),
             overflow_longest: self.lanes.overflow_longest(),

@@ -4,7 +4,7 @@ use tidegate_codec::{Millis, Qos, ReasonCode};
 
 use super::{AfterCommit, Connected, Connecting, Departure, Shard};
 use crate::effects::Effects;
-use crate::envelope::{Envelope, MemberChange, Routed, SharedDelivery};
+use crate::envelope::{Envelope, MemberChange, Origin, Routed, SharedDelivery};
 use crate::key::{ClientKey, ConnectionId, InstanceId, SessionId};
 use crate::planted::{is_planted, Defect};
 use crate::session::inflight::Stage;
@@ -214,7 +214,8 @@ impl Shard {
         self.counters.sessions_online -= 1;
         session.connection = None;
         session.blocked = false;
-        if !std::mem::take(&mut session.paused).is_empty() {
+        let paused = std::mem::take(&mut session.paused);
+        if !paused.is_empty() {
             self.counters.parked_connections -= 1;
         }
         // The client sends what it waits for again; acknowledgements of the past are void.
@@ -234,6 +235,9 @@ impl Shard {
             session.incoming = None;
         }
         session.tidy();
+        if paused.contains(PauseReasons::CREDIT) {
+            self.forsake_parked();
+        }
     }
 
     /// Files the session under the earlier of both moments.
@@ -293,7 +297,12 @@ impl Shard {
         session.will = again;
         self.set_timer(id, expires_at, Millis::NEVER);
         if let Some(will) = will {
-            self.send_will(now, instance, *will, commit, fx);
+            // The session may go on, and a will is its own publication [MQTT-3.8.3-3].
+            let origin = Some(Origin {
+                shard: self.id,
+                session: id,
+            });
+            self.send_will(now, (instance, origin), *will, commit, fx);
         }
     }
 
@@ -301,7 +310,7 @@ impl Shard {
     fn send_will(
         &mut self,
         now: Millis,
-        instance: InstanceId,
+        (instance, origin): (InstanceId, Option<Origin>),
         will: tidegate_codec::mqtt::connect::Will,
         commit: Commit,
         fx: &mut impl Effects,
@@ -314,7 +323,7 @@ impl Shard {
         let routed = Routed {
             instance,
             message,
-            origin: None,
+            origin,
             ticket: None,
             exchange: None,
         };
@@ -346,7 +355,7 @@ impl Shard {
         }
         self.give_back_shared(now, &mut session, fx);
         if let Some(will) = session.will.take() {
-            self.send_will(now, session.client.instance, *will, commit, fx);
+            self.send_will(now, (session.client.instance, None), *will, commit, fx);
         }
     }
 

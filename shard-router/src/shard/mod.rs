@@ -164,6 +164,8 @@ pub struct Shard {
     credits: Credits,
     /// By destination. At most one message a connection, whose reading pauses, and one will a session.
     parked: Vec<VecDeque<Parked>>,
+    /// Parked messages whose connection is gone: at most as many as wait, and a few.
+    forsaken: usize,
     tickets: Tickets,
     sessions: Sessions,
     home: HomeTree,
@@ -181,8 +183,10 @@ pub struct Shard {
     timers: BTreeSet<(Millis, SessionId)>,
     /// Sessions with a replay that may go on now. Each stands here once at most.
     replaying: VecDeque<SessionId>,
-    /// In order of the sequence. Bounded by what holds a credit or has its reading paused.
+    /// Nearly in order of the sequence; what stands behind a later one waits a little longer than it must.
+    /// Bounded by what holds a credit or has its reading paused.
     awaiting_commit: VecDeque<(CommitSequence, AfterCommit)>,
+    last_awaited: Option<CommitSequence>,
     commits: Commits,
     /// The next of this shard's QoS 2 exchanges that the store is told of.
     next_exchange: ExchangeId,
@@ -211,6 +215,7 @@ impl Shard {
             lanes: Lanes::new(mailboxes.outboxes),
             credits: Credits::new(shards, config.publish_credits),
             parked: (0..shards).map(|_| VecDeque::new()).collect(),
+            forsaken: 0,
             tickets: Tickets::default(),
             sessions: Sessions::default(),
             home: HomeTree::default(),
@@ -224,6 +229,7 @@ impl Shard {
             timers: BTreeSet::new(),
             replaying: VecDeque::new(),
             awaiting_commit: VecDeque::new(),
+            last_awaited: None,
             commits: Commits::default(),
             next_exchange: ExchangeId {
                 run: 0,

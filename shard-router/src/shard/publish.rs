@@ -1,5 +1,7 @@
 //! From a publisher to the slice owner and back: rights, credits, tickets, acknowledgements in order.
 
+use std::collections::VecDeque;
+
 use tidegate_codec::mqtt::connection::Publish;
 use tidegate_codec::{topic, Millis, Qos, ReasonCode};
 
@@ -14,6 +16,9 @@ use crate::session::incoming::Known;
 use crate::session::PauseReasons;
 use crate::store_op::{Commit, StoreOp};
 use crate::ticket::{Completed, Ticket, Waiter};
+
+/// So many messages of connections that are gone may stand among those that wait for a credit.
+const FORSAKEN_MAX: usize = 16;
 
 /// Topics that go to one client by its id.
 pub(super) const POINT_TO_POINT: &str = "$p2p/";
@@ -175,6 +180,7 @@ impl Shard {
                 // The client of a connection that is gone sends it again.
                 let session = self.sessions.get_mut(waiter.session);
                 let Some(session) = session.filter(|s| s.is_attached_as(waiter.attachment)) else {
+                    self.forsaken = self.forsaken.saturating_sub(1);
                     continue;
                 };
                 session.parked_packet_id = None;
@@ -184,6 +190,27 @@ impl Shard {
                     self.unpause(waiter.session, PauseReasons::CREDIT, fx);
                 }
             }
+        }
+    }
+
+    /// A parked message lost its connection, whose client will send it again. Such messages are skipped when their
+    /// turn comes; before they are more than those that wait, all are taken out.
+    pub(super) fn forsake_parked(&mut self) {
+        self.forsaken += 1;
+        let parked: usize = self.parked.iter().map(VecDeque::len).sum();
+        if self.forsaken < FORSAKEN_MAX || self.forsaken * 2 < parked {
+            return;
+        }
+        self.forsaken = 0;
+        let sessions = &self.sessions;
+        for queue in &mut self.parked {
+            queue.retain(|parked| {
+                let publisher = parked.waiter.filter(|_| !parked.stored);
+                publisher.is_none_or(|waiter| {
+                    let session = sessions.get(waiter.session);
+                    session.is_some_and(|session| session.is_attached_as(waiter.attachment))
+                })
+            });
         }
     }
 
@@ -227,23 +254,22 @@ impl Shard {
         };
         let incoming = session.incoming.get_or_insert_default();
         if session.expiry_interval == 0 {
-            // It was durable until its last connection: what that one published goes first.
-            return match incoming.waits_for_store() {
-                true => self.last_awaited(),
-                false => Commit::Done,
-            };
+            // Where it was durable until its last connection, what that one published goes first.
+            return incoming.leaves_after;
         }
         incoming.note_stored(waiter.packet_id);
         let exchange = self.next_exchange;
         self.next_exchange.number += 1;
         parked.routed.exchange = Some(Box::new(exchange));
         parked.stored = true;
-        fx.store(StoreOp::PutIncoming {
+        let commit = fx.store(StoreOp::PutIncoming {
             client: &session.client,
             packet_id: waiter.packet_id,
             exchange,
             message: &parked.routed.message,
-        })
+        });
+        incoming.leaves_after = commit;
+        commit
     }
 
     /// To the shard that decides, with a ticket where someone waits.

@@ -11,7 +11,7 @@ use crate::envelope::{Envelope, RetainedPiece, RetainedQuery, Room};
 use crate::key::SessionId;
 use crate::session::outgoing::{Offer, Sending};
 use crate::session::Session;
-use crate::store_op::Commit;
+use crate::store_op::{Commit, StoreOp};
 
 /// Messages in one piece of a replay, which goes on while fewer wait in the session's queue.
 const PIECE_MESSAGES: usize = 64;
@@ -73,35 +73,30 @@ impl Shard {
         };
         let (filter, after) = (replay.filter.clone(), replay.after.clone());
         replays.asked = true;
-        if owner != self.id {
-            let query = RetainedQuery {
-                instance,
-                filter,
-                after,
-                until,
-                room,
-                session: id,
-            };
-            self.lanes
-                .post(owner, Envelope::RetainedQuery(Box::new(query)));
-            return;
+        let query = RetainedQuery {
+            instance,
+            filter,
+            after,
+            until,
+            room,
+            session: id,
+        };
+        if owner == self.id {
+            let piece = self.answer_query(now, query, fx);
+            self.take_piece(now, piece, fx);
+        } else {
+            let query = Envelope::RetainedQuery(Box::new(query));
+            self.lanes.post(owner, query);
         }
-        let (messages, next) =
-            self.retained
-                .piece(now, instance, &filter, after.as_deref(), until, room);
-        self.take_piece(
-            now,
-            RetainedPiece {
-                session: id,
-                messages,
-                next,
-            },
-            fx,
-        );
     }
 
     /// On the owner: answers what it has at this moment.
-    pub(super) fn answer_query(&mut self, now: Millis, query: RetainedQuery) -> RetainedPiece {
+    pub(super) fn answer_query(
+        &mut self,
+        now: Millis,
+        query: RetainedQuery,
+        fx: &mut impl Effects,
+    ) -> RetainedPiece {
         let RetainedQuery {
             instance,
             filter,
@@ -113,6 +108,12 @@ impl Shard {
         let (messages, next) =
             self.retained
                 .piece(now, instance, &filter, after.as_deref(), until, room);
+        for topic in self.retained.take_expired() {
+            if fx.is_durable() {
+                let topic = &topic;
+                self.cleared = fx.store(StoreOp::DropRetained { instance, topic });
+            }
+        }
         RetainedPiece {
             session,
             messages,

@@ -107,15 +107,17 @@ impl Shard {
     ) {
         let early = is_planted(Defect::AnswerBeforeCommit) && matches!(after, AfterCommit::Held(_));
         match self.commits.pending(commit).filter(|_| !early) {
-            Some(sequence) => self.awaiting_commit.push_back((sequence, after)),
+            Some(sequence) => {
+                self.last_awaited = self.last_awaited.max(Some(sequence));
+                self.awaiting_commit.push_back((sequence, after));
+            }
             None => self.go_on(now, after, fx),
         }
     }
 
-    /// The last operation somebody waits for. What an earlier connection's packet changed is not after it.
+    /// The last operation somebody waited for. What an earlier connection's packet changed is not after it.
     pub(super) fn last_awaited(&self) -> Commit {
-        let last = self.awaiting_commit.back();
-        last.map_or(Commit::Done, |&(sequence, _)| Commit::Pending(sequence))
+        self.last_awaited.map_or(Commit::Done, Commit::Pending)
     }
 
     fn go_on(&mut self, now: Millis, after: AfterCommit, fx: &mut impl Effects) {
@@ -195,7 +197,7 @@ impl Shard {
                 self.subscribed(now, session, (from, until), fx);
             }
             Envelope::RetainedQuery(query) => {
-                let piece = self.answer_query(now, *query);
+                let piece = self.answer_query(now, *query, fx);
                 self.lanes
                     .post(from, Envelope::RetainedPiece(Box::new(piece)));
             }

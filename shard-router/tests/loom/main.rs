@@ -24,6 +24,7 @@ mod mailbox;
 mod planted;
 mod sync;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use doorbell::{Doorbell, Wake};
@@ -31,6 +32,9 @@ use loom::sync::Notify;
 use loom::thread;
 use mailbox::{mesh, Mailboxes, Outbox};
 use sync::{leave_out, WithoutFence};
+
+/// For models that are too large for every execution.
+const PREEMPTIONS: Option<usize> = Some(3);
 
 /// The eventfd of a shard: a write wakes whoever waits, or the next who will.
 struct EventFd(Arc<Notify>);
@@ -95,31 +99,53 @@ fn post_and_ring(outbox: &mut Outbox<u32>) {
     outbox.ring();
 }
 
+/// Every execution of `world`, of which there are so many. With a bound, those in which no more than so many threads
+/// are interrupted where they could have gone on: bugs need few, and three threads make too many executions for a
+/// test that is run every day.
+fn explore(preemptions: Option<usize>, world: impl Fn() + Send + Sync + 'static) -> u64 {
+    let executions = Arc::new(AtomicU64::new(0));
+    let count = executions.clone();
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = preemptions;
+    model.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        world();
+    });
+    executions.load(Ordering::Relaxed)
+}
+
 /// One item from each sender reaches a shard that sleeps whenever it can.
-fn each_sends_once(senders: usize, second_look: bool) {
-    loom::model(move || {
+fn each_sends_once(senders: usize, preemptions: Option<usize>, second_look: bool) -> u64 {
+    explore(preemptions, move || {
         let mut world = World::new(senders, 1);
         let threads: Vec<_> = (0..senders).map(|_| world.send(post_and_ring)).collect();
         world.take(senders, second_look);
         for thread in threads {
             thread.join().expect("the sender ends");
         }
-    });
+    })
+}
+
+/// Shown by `--nocapture`; a model that explores next to nothing proves nothing.
+#[expect(clippy::print_stdout, reason = "for the person who runs it")]
+fn report(executions: u64) {
+    println!("{executions} executions");
+    assert!(executions > 50, "{executions}");
 }
 
 #[test]
 fn no_wake_up_of_one_sender_is_lost() {
-    each_sends_once(1, true);
+    report(each_sends_once(1, None, true));
 }
 
 #[test]
 fn no_wake_up_of_two_senders_is_lost() {
-    each_sends_once(2, true);
+    report(each_sends_once(2, PREEMPTIONS, true));
 }
 
 #[test]
 fn no_wake_up_is_lost_where_the_sleeper_falls_asleep_again() {
-    loom::model(|| {
+    report(explore(PREEMPTIONS, || {
         let mut world = World::new(1, 2);
         let sender = world.send(|outbox| {
             post_and_ring(outbox);
@@ -127,13 +153,13 @@ fn no_wake_up_is_lost_where_the_sleeper_falls_asleep_again() {
         });
         world.take(2, true);
         sender.join().expect("the sender ends");
-    });
+    }));
 }
 
 /// The model of the channel refuses nothing: where a slot counted as free is not, it fails.
 #[test]
 fn a_slot_is_free_again_only_when_its_item_was_taken() {
-    loom::model(|| {
+    report(explore(PREEMPTIONS, || {
         let mut world = World::new(1, 1);
         let sender = world.send(|outbox| {
             post_and_ring(outbox);
@@ -144,33 +170,33 @@ fn a_slot_is_free_again_only_when_its_item_was_taken() {
         });
         world.take(2, true);
         sender.join().expect("the sender ends");
-    });
+    }));
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn planted_lost_wake_up_without_the_sleepers_fence() {
     leave_out(WithoutFence::Sleeper);
-    each_sends_once(1, true);
+    each_sends_once(1, None, true);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn planted_lost_wake_up_without_the_senders_fence() {
     leave_out(WithoutFence::Senders);
-    each_sends_once(1, true);
+    each_sends_once(1, None, true);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn planted_lost_wake_up_without_the_second_look() {
-    each_sends_once(1, false);
+    each_sends_once(1, None, false);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn planted_lost_wake_up_with_the_bell_rung_before_the_post() {
-    loom::model(|| {
+    explore(None, || {
         let mut world = World::new(1, 1);
         let bell = world.bell.clone();
         let sender = world.send(move |outbox| {

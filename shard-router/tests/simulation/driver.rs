@@ -196,6 +196,12 @@ impl Effects for Fx<'_> {
             connection.wants_writable = true;
             return DeliveryOutcome::Full;
         }
+        let (session, small) = (connection.session, connection.client % 4 == 1);
+        if small && self.outside.ledger.letters[letter].large {
+            self.outside.ledger.too_large(session, letter);
+            return DeliveryOutcome::TooLarge;
+        }
+        let connection = self.attached(id);
         if delivery.qos > Qos::AtMostOnce {
             assert!(
                 !connection.in_flight.contains(&delivery.packet_id),
@@ -214,7 +220,6 @@ impl Effects for Fx<'_> {
             retain: delivery.retain,
             dup: delivery.dup,
         });
-        let session = connection.session;
         let now = self.outside.now;
         self.outside.say(|| {
             format!(

@@ -168,6 +168,7 @@ impl World {
                     first_arrival: NEVER,
                     acked: NEVER,
                     known_acked: false,
+                    large: false,
                 };
                 let connection = self.clients[last]
                     .connection

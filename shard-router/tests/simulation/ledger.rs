@@ -44,6 +44,8 @@ pub(crate) struct Letter {
     pub(crate) acked: Tick,
     /// Its publisher has read that, and will not send it again.
     pub(crate) known_acked: bool,
+    /// More than some clients take.
+    pub(crate) large: bool,
 }
 
 /// One filter of a session, from SUBSCRIBE to UNSUBACK; made anew with other options it stays one record.
@@ -102,8 +104,8 @@ pub(crate) struct Session {
     pub(crate) subscriptions: Vec<Subscribed>,
     pub(crate) seen: HashMap<usize, Seen>,
     pub(crate) last: HashMap<(usize, Rc<str>, Qos, Qos), u32>,
-    /// The retained value seen last, by topic, and after how many restarts.
-    pub(crate) latest: HashMap<Rc<str>, (usize, u32)>,
+    /// The retained value seen last, by topic, and the connection it came on.
+    pub(crate) latest: HashMap<Rc<str>, (usize, usize)>,
 }
 
 #[derive(Debug, Default)]
@@ -233,12 +235,17 @@ impl Ledger {
             "an identifier of no subscription: {}",
             story()
         );
-        let own = letter.session == session && !delivery.retain && letter.kind == Kind::Plain;
+        let own = letter.session == session && !delivery.retain;
         assert!(
             !own || matching.iter().any(|s| !s.always_no_local),
             "no local: {}",
             story()
         );
+    }
+
+    /// A client takes no packets of this size: that counts as delivered.
+    pub(crate) fn too_large(&mut self, session: usize, letter: usize) {
+        self.sessions[session].seen.entry(letter).or_default();
     }
 
     /// A client reads a message for the first time, as far as its QoS lets it tell.
@@ -247,11 +254,9 @@ impl Ledger {
         let letter = &self.letters[index];
         let to = &mut self.sessions[session];
         if letter.retain {
-            let before = to
-                .latest
-                .insert(letter.topic.clone(), (index, self.restarts));
-            // One that its publisher sent again may be the value once more; after a restart things come again.
-            let newer = before.filter(|&(b, restarts)| b > index && restarts == self.restarts);
+            let before = to.latest.insert(letter.topic.clone(), (index, connection));
+            // One that its publisher sent again may be the value once more; on another connection things come again.
+            let newer = before.filter(|&(b, of)| b > index && of == connection);
             assert!(
                 !how.retain || how.dup || letter.arrivals > 1 || newer.is_none(),
                 "a stale retained message: letter {index} after {newer:?} to session {session}"
@@ -320,7 +325,13 @@ impl Ledger {
                 .any(|s| s.holds_from(letter) && s.leaving == NEVER && !(own && s.ever_no_local)),
         };
         // One that came again may be seen for the first time only then, by those who were not there before.
-        let in_order = letter.arrivals == 1 || (covered && qos > Qos::AtMostOnce && !self.may_drop);
+        // What a queue dropped may come back with a restart, late.
+        let drops_come_back = self.may_drop && self.restarts > 0;
+        // So may one that is sent on once more after a restart.
+        let came_once =
+            letter.arrivals == 1 && (letter.qos < Qos::ExactlyOnce || self.restarts == 0);
+        let in_order =
+            (came_once && !drops_come_back) || (covered && qos > Qos::AtMostOnce && !self.may_drop);
         if first && shared == 0 && in_order && letter.kind != Kind::Will {
             let key = (letter.session, letter.topic.clone(), letter.qos, qos);
             let last = to.last.entry(key).or_default();

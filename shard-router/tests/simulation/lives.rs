@@ -45,6 +45,7 @@ impl Ledger {
             first_arrival: NEVER,
             acked: NEVER,
             known_acked: false,
+            large: false,
         };
         let (index, _) = self.write(letter);
         self.wills.insert(index, Will::Armed { delay });
@@ -147,6 +148,10 @@ impl Ledger {
         found.connection = Some(entry.connection);
         found.expiry = entry.expiry;
         found.will = entry.will;
+        if let Some(letter) = entry.will {
+            // For No Local a will is a message of its session.
+            self.letters[letter].session = session;
+        }
         self.current[entry.client] = Some(session);
         session
     }

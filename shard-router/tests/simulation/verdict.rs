@@ -102,7 +102,7 @@ impl World {
     fn check_latest(&self) {
         let ledger = &self.outside.ledger;
         for (index, letter) in ledger.letters.iter().enumerate() {
-            if !letter.retain || !letter.known_acked {
+            if !letter.retain || !letter.known_acked || letter.large {
                 continue;
             }
             for (session, of) in ledger.sessions.iter().enumerate() {
@@ -147,7 +147,10 @@ impl World {
             .map(|&(got, _)| got);
         let right = match got {
             Some(got) => possible.iter().any(|&(index, l)| index == got && !l.empty),
-            None => acked.is_none() || possible.iter().any(|(_, l)| l.empty),
+            None => {
+                let gone = |l: &Letter| l.empty || l.large || l.expires_at <= self.outside.now;
+                acked.is_none() || possible.iter().any(|(_, l)| gone(l))
+            }
         };
         let possible: Vec<_> = possible.iter().map(|(index, l)| (index, l.empty)).collect();
         assert!(

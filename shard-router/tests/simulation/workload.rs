@@ -200,7 +200,12 @@ impl World {
 
     fn publish(&mut self, client: usize, connection: usize) {
         let mut qos = self.rng.pick(&self.plan.qos);
-        if self.clients[client].unacknowledged() >= usize::from(self.plan.config.receive_maximum) {
+        // A 3.1.1 client knows no Receive Maximum.
+        let most = match client % 3 {
+            0 => 35,
+            _ => usize::from(self.plan.config.receive_maximum),
+        };
+        if self.clients[client].unacknowledged() >= most {
             qos = Qos::AtMostOnce;
         }
         let mut kind = Kind::Plain;
@@ -220,7 +225,7 @@ impl World {
             }
             _ => self.rng.pick(&TOPICS).to_owned(),
         };
-        let expires = !retain && self.rng.chance(self.plan.habits.expiry);
+        let expires = self.rng.chance(self.plan.habits.expiry);
         let seconds = self.rng.pick(&[1, 1, 5, 30]);
         let letter = Letter {
             session: usize::MAX,
@@ -239,6 +244,7 @@ impl World {
             first_arrival: NEVER,
             acked: NEVER,
             known_acked: false,
+            large: self.rng.chance(20),
         };
         self.send(client, connection, letter);
     }

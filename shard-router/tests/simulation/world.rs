@@ -301,6 +301,11 @@ impl World {
             census.window_longest <= usize::from(config.inflight_max),
             "window above its bound"
         );
+        // One a connection, as many whose connection is gone, and a few.
+        assert!(
+            census.parked_publishers <= 2 * census.sessions + 16,
+            "parked messages above their bound: {census:?}"
+        );
         assert!(
             census.ack_ring_longest <= usize::from(config.receive_maximum),
             "ack ring above its bound"

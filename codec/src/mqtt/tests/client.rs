@@ -2,7 +2,7 @@
 
 use super::{options, Pair};
 use crate::message::{Message, Qos};
-use crate::mqtt::client::ClientEvent;
+use crate::mqtt::client::{ClientEvent, ConnectOptions};
 use crate::mqtt::reason_code::ReasonCode;
 use crate::mqtt::subscribe::SubscriptionOptions;
 use crate::mqtt::ProtocolVersion;
@@ -88,5 +88,23 @@ fn mqtt_3_1_a_reserved_connack_byte_is_no_session_present() {
             Some(ClientEvent::ConnAck(connack)) => assert!(!connack.session_present),
             event => panic!("not a CONNACK: {event:?}"),
         }
+    }
+}
+
+/// MQTT 3.1 has no words for a session that goes on.
+#[test]
+fn mqtt_3_1_a_client_that_asked_for_its_old_session_may_have_got_it_untold() {
+    let mut pair = Pair::new(V3_1);
+    let connect = ConnectOptions {
+        clean_start: false,
+        ..options("returns")
+    };
+    pair.client.connect(&connect, &mut Vec::new());
+    // CONNACK, a PUBLISH with DUP and QoS 1, and a PUBREL, both begun on an earlier connection.
+    let said = [0x20, 2, 0, 0, 0x3A, 5, 0, 1, b't', 0, 7, 0x62, 2, 0, 8];
+    let mut input = &said[..];
+    for _ in 0..3 {
+        let event = pair.client.handle_bytes(&mut input);
+        assert!(matches!(event, Ok(Some(_))), "{event:?}");
     }
 }

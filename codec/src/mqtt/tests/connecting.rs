@@ -177,6 +177,31 @@ fn mqtt_3_1_2_22_a_password_needs_a_user_name_before_mqtt_5() {
 }
 
 #[test]
+fn mqtt_3_1_disregards_header_flags_and_will_flags_without_a_will() {
+    let accepted = |bytes: &[u8]| {
+        let mut pair = Pair::new(V3_1);
+        matches!(pair.tell_server(bytes), Ok(Some(Event::Connect(connect))) if connect.will.is_none())
+    };
+    // DUP, QoS and RETAIN "are not used in the CONNECT message" of 3.1.
+    for first in 0x10..=0x1F {
+        let mut bytes = *b"\x10\x0F\0\x06MQIsdp\x03\x02\0\0\0\x01c";
+        bytes[0] = first;
+        assert!(accepted(&bytes), "{first:#x}");
+    }
+    for will_flags in [0x08, 0x10, 0x18, 0x20, 0x38] {
+        let mut bytes = *b"\x10\x0F\0\x06MQIsdp\x03\x02\0\0\0\x01c";
+        bytes[11] |= will_flags;
+        assert!(accepted(&bytes), "{will_flags:#x}");
+    }
+    // Later versions mind both.
+    first_bytes(
+        b"\x11\x0D\0\x04MQTT\x04\x02\0\0\0\x01c",
+        ReasonCode::MalformedPacket,
+        &[],
+    );
+}
+
+#[test]
 fn mqtt_3_1_3_8_an_empty_client_id_needs_a_clean_session_before_mqtt_5() {
     let invalid = ReasonCode::ClientIdentifierNotValid;
     first_bytes(
