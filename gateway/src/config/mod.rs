@@ -3,6 +3,7 @@
 //! [`keys::KEYS`] is the one list of everything that can be set. Whatever its source, a value goes through its
 //! key, so a flag, an environment variable and a line of the file are checked alike and refused in the same words.
 
+mod environment;
 mod file;
 mod keys;
 mod listener_url;
@@ -224,7 +225,7 @@ fn load_over(
     sources: &Sources<'_>,
     host: &Host,
 ) -> Result<Loaded, Vec<Problem>> {
-    given.extend(environment(&sources.environment, &mut problems));
+    given.extend(environment::read(&sources.environment, &mut problems));
     given.extend(sources.flags.iter().map(|(name, given)| {
         (
             keys::index(name).expect("flags are wired to names of KEYS"),
@@ -271,41 +272,6 @@ fn strongest(given: Vec<(usize, Given)>) -> Vec<(usize, Given)> {
         .enumerate()
         .filter_map(|(index, given)| Some((index, given?)))
         .collect()
-}
-
-const ENVIRONMENT_PREFIX: &str = "TIDEGATE__";
-
-/// `TIDEGATE__LIMITS__PACKET_BYTES_MAX` sets `limits.packet_bytes_max`.
-fn environment(
-    variables: &[(OsString, OsString)],
-    problems: &mut Vec<Problem>,
-) -> Vec<(usize, Given)> {
-    let mut given = Vec::new();
-    for (name, value) in variables {
-        let Some(name) = name.to_str() else { continue };
-        let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else {
-            continue;
-        };
-        let place = Place::Environment(name.to_owned());
-        let key = rest.to_ascii_lowercase().replace("__", ".");
-        match (keys::index(&key), value.to_str()) {
-            (Some(index), Some(text)) => {
-                given.push((
-                    index,
-                    Given {
-                        raw: Raw::Text(text.to_owned()),
-                        place,
-                    },
-                ));
-            }
-            (Some(_), None) => problems.push(Problem::new(place, key, "the value is not UTF-8")),
-            (None, _) => {
-                let hint = nearest::hint(&key, nearest::environment_name);
-                problems.push(Problem::new(place, key, format!("no such key; {hint}")));
-            }
-        }
-    }
-    given
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ fn nearest_key(section: &str, last: &str) -> Option<&'static str> {
 pub(crate) fn environment_name(key: &str) -> String {
     format!(
         "{}{}",
-        super::ENVIRONMENT_PREFIX,
+        super::environment::PREFIX,
         key.to_ascii_uppercase().replace('.', "__")
     )
 }

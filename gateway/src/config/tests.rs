@@ -448,3 +448,26 @@ fn the_minimal_example_has_every_key_with_its_default() {
     }
     assert_eq!(named.len(), KEYS.len(), "{named:?}");
 }
+
+/// Found by the fuzz target `configuration`: `cpus = "0,0"` was refused, `[0, 0]` was not.
+#[test]
+fn a_cpu_is_named_once_in_either_form() {
+    check(
+        "[node]\ncpus = [0, 0]",
+        "t.toml:2:12: node.cpus: CPU 0 is there twice; a list such as [0, 1] or \"0-3,8\" is right",
+    );
+    check(
+        "[node]\ncpus = \"0,0\"",
+        "t.toml:2:8: node.cpus: \"0,0\": CPU 0 is there twice; a list such as \"0-3,8\" is right",
+    );
+}
+
+/// Found by the fuzz target `configuration`: what `tidegate check` printed was not always TOML.
+#[test]
+fn what_is_shown_of_texts_can_be_read_again() {
+    let toml = "[node]\ndata_dir = \"a\\u007Fb\\tc\\\"d\\\\e\"\n[topics]\ndeny = [\"\\u0085/é\"]";
+    let config = config(toml);
+    let shown = |name| KEYS[keys::index(name).unwrap()].show(&config);
+    assert_eq!(shown("node.data_dir"), r#""a\u007Fb\u0009c\"d\\e""#);
+    assert_eq!(shown("topics.deny"), r#"["\u0085/é"]"#);
+}

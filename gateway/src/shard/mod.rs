@@ -25,6 +25,8 @@ pub(crate) mod listener;
 mod out_queue;
 mod remainder;
 mod settle;
+#[cfg(test)]
+mod simulation;
 pub mod snapshot;
 mod tally;
 mod timers;

@@ -22,7 +22,7 @@ use crate::shard::clock::Clock;
 use crate::shard::out_queue::{OutQueue, SLICES_MAX};
 
 /// Accepts of one listener in one turn.
-const ACCEPTS_MAX: usize = 64;
+pub(super) const ACCEPTS_MAX: usize = 64;
 
 /// Larger than a ring's buffers, because every fill costs a call.
 const BUFFER_BYTES: usize = 16 << 10;

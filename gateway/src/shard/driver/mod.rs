@@ -23,6 +23,8 @@ use super::out_queue::OutQueue;
 pub(crate) mod epoll;
 pub(crate) mod ring;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
 mod tests;
 
 /// Events one [`Driver::wait`] may bring at most: the bound of a turn's socket work. What is left stays with the

@@ -1,5 +1,5 @@
 //! What every driver must do, told once and asked of each: the ring with all its features, the ring without them
-//! one by one, and epoll.
+//! one by one, the ring with two buffers, and epoll.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tidegate_codec::FrameSink;
 use tidegate_shard_router::{ConnectionId, Wake};
 
-use super::epoll::EpollDriver;
+use super::epoll::{EpollDriver, ACCEPTS_MAX};
 use super::ring::{RingDriver, RingFeatures};
 use super::{Driver, Event, Receive, SendOrder, Wait};
 use crate::shard::bell::{BellWake, EventFd};
@@ -46,6 +46,10 @@ fn for_every_driver(story: impl Fn(&mut dyn Tested)) {
         let driver = RingDriver::new(Clock::start(), bell.clone(), allow).unwrap();
         story(&mut Bench { driver, bell });
     }
+    // Hardly anything to receive into.
+    let bell = EventFd::new().unwrap();
+    let driver = RingDriver::with_buffers(Clock::start(), bell.clone(), all, 2).unwrap();
+    story(&mut Bench { driver, bell });
     let bell = EventFd::new().unwrap();
     story(&mut Bench {
         driver: EpollDriver::new(Clock::start(), bell.clone()).unwrap(),
@@ -346,6 +350,40 @@ fn a_large_send_arrives_whole_whatever_the_kernel_takes_at_once() {
 }
 
 #[test]
+fn a_few_sends_of_a_turn_are_done_at_once_and_many_share_their_calls() {
+    let bell = EventFd::new().unwrap();
+    let driver = RingDriver::new(Clock::start(), bell.clone(), RingFeatures::ALL).unwrap();
+    let tested: &mut dyn Tested = &mut Bench { driver, bell };
+    let id = |index| ConnectionId {
+        index,
+        generation: 1,
+    };
+    let near: Vec<_> = (0..20).map(|index| adopted(tested, id(index))).collect();
+    // Says which of them were done by the order itself, and waits for the others.
+    let send_to = |tested: &mut dyn Tested, count: u32| {
+        let mut under_way = 0;
+        for index in 0..count {
+            let mut queue = OutQueue::default();
+            queue.put(b"hello");
+            under_way += usize::from(tested.order_send(id(index), queue).is_none());
+        }
+        if under_way == 0 {
+            tested.look(Duration::ZERO);
+        } else {
+            look_until(tested, |seen| seen.len() == under_way);
+        }
+        count as usize - under_way
+    };
+    assert_eq!(send_to(tested, 8), 8);
+    assert_eq!(send_to(tested, 20), 8, "the others share one call");
+    assert_eq!(send_to(tested, 1), 0, "a turn after many is taken for another");
+    tested.look(Duration::ZERO);
+    assert_eq!(send_to(tested, 1), 1);
+    let mut all = vec![0; 4 * 5];
+    (&near[0]).read_exact(&mut all).unwrap();
+}
+
+#[test]
 fn a_send_nobody_takes_is_known_as_stuck_and_given_back_by_closing() {
     for_every_driver(|tested| {
         let near = adopted(tested, FIRST);
@@ -390,6 +428,69 @@ fn closing_waits_for_what_is_under_way_and_frees_the_slot() {
             assert!(matches!(near.read(&mut end), Ok(0) | Err(_)));
         }
     });
+}
+
+#[test]
+fn what_an_earlier_tenant_was_sent_never_reaches_a_later_one() {
+    for_every_driver(|tested| {
+        let mut earlier = Vec::new();
+        for generation in 1..100u32 {
+            let id = ConnectionId {
+                generation,
+                ..FIRST
+            };
+            let tag = generation.to_be_bytes();
+            let mut near = adopted(tested, id);
+            tested.driver().receive(id, Receive::Continuous);
+            let mut queue = OutQueue::default();
+            queue.put(&tag);
+            let mut seen: Vec<_> = tested.order_send(id, queue).into_iter().collect();
+            // Closed with bytes on their way in both directions, now before the kernel has heard of either order.
+            near.write_all(&tag).unwrap();
+            if generation % 3 > 0 {
+                seen.extend(tested.look(Duration::ZERO));
+            }
+            near.write_all(&tag).unwrap();
+            tested.driver().close(id);
+            while !seen.contains(&Seen::Closed(id)) {
+                seen.extend(tested.look(Duration::from_millis(50)));
+            }
+            for event in &seen {
+                match event {
+                    Seen::Bytes(of, bytes) => {
+                        assert_eq!(*of, id);
+                        assert!(bytes.chunks(4).all(|chunk| chunk == tag), "{bytes:?}");
+                    }
+                    Seen::Accepted => panic!("nobody listens"),
+                    Seen::Ended(of) | Seen::Sent(of) | Seen::SendFailed(of) | Seen::Closed(of) => {
+                        assert_eq!(*of, id);
+                    }
+                }
+            }
+            // The earlier peer lives on and may still say something.
+            let _ = near.write_all(&tag);
+            earlier.push(near);
+        }
+    });
+}
+
+#[test]
+fn epoll_accepts_a_bounded_number_a_turn_and_the_rest_with_the_next() {
+    let bell = EventFd::new().unwrap();
+    let mut bench = Bench {
+        driver: EpollDriver::new(Clock::start(), bell.clone()).unwrap(),
+        bell,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    bench.driver().listen(listener.into());
+    let waiting = ACCEPTS_MAX + 10;
+    let _streams: Vec<_> = (0..waiting)
+        .map(|_| TcpStream::connect(addr).unwrap())
+        .collect();
+    assert_eq!(bench.look(Duration::ZERO).len(), ACCEPTS_MAX);
+    assert_eq!(bench.look(Duration::ZERO).len(), 10);
+    expect_nothing(&mut bench);
 }
 
 #[test]

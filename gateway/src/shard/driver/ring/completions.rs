@@ -9,7 +9,7 @@ use io_uring::cqueue;
 use tidegate_shard_router::ConnectionId;
 
 use super::entries::{id_of, operation};
-use super::flights::NONE;
+use super::flights::{Flight, NONE};
 use super::RingDriver;
 use crate::shard::driver::{Driver, Event, Receive, Received};
 
@@ -132,7 +132,11 @@ impl RingDriver {
             return None;
         }
         let slot = std::mem::replace(&mut self.socket(id).flight, NONE);
-        let mut queue = self.flights.land(slot).queue;
+        let Flight {
+            mut queue,
+            sent_before,
+            ..
+        } = self.flights.land(slot);
         self.close_if_idle(id);
         if result < 0 {
             let error = io::Error::from_raw_os_error(-result);
@@ -141,7 +145,7 @@ impl RingDriver {
         queue.advance(result as usize);
         Some(Event::Sent {
             id,
-            bytes: result as usize,
+            bytes: sent_before + result as usize,
             queue,
         })
     }

@@ -18,6 +18,8 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) struct Flight {
     pub(super) id: ConnectionId,
     pub(super) queue: Box<OutQueue>,
+    /// Bytes of the order that left before the flight began.
+    pub(super) sent_before: usize,
     message: Option<Box<Gather>>,
 }
 
@@ -56,10 +58,16 @@ impl Flights {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn start(&mut self, id: ConnectionId, queue: Box<OutQueue>) -> u32 {
+    pub(super) fn start(
+        &mut self,
+        id: ConnectionId,
+        queue: Box<OutQueue>,
+        sent_before: usize,
+    ) -> u32 {
         let flight = Some(Flight {
             id,
             queue,
+            sent_before,
             message: None,
         });
         match self.free.pop() {

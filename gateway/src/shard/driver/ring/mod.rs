@@ -1,4 +1,5 @@
-//! [`RingDriver`]: io_uring. Multishot accept and receive, one provided-buffer ring, sends as ring entries.
+//! [`RingDriver`]: io_uring. Multishot accept and receive, one provided-buffer ring, sends as ring entries but for
+//! turns with only a few.
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -27,6 +28,8 @@ use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{cqueue, IoUring};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use tidegate_shard_router::ConnectionId;
 
 use self::buffers::{BufferRing, BUFFERS};
@@ -42,6 +45,11 @@ use crate::shard::out_queue::OutQueue;
 /// What a busy shard waits for, and how long: a larger batch costs fewer calls a message.
 const BATCH_WANTED: usize = 64;
 const BATCH_WAIT_US: u32 = 20;
+
+/// Turns with so few sends make them by a call each. A send by entry completes while it is submitted, and the wait
+/// that submits it returns for that alone: a second enter and a turn for nothing. Measured, CPU time of a turn a
+/// message: one send 3.0 us instead of 3.9, four 2.5 instead of 2.7, sixteen the same.
+const DIRECT_SENDS_MAX: usize = 8;
 
 /// A connection's descriptor and what is under way on it. 16 bytes.
 #[derive(Debug)]
@@ -84,6 +92,7 @@ struct Calls {
     receive: u64,
     send: u64,
     send_gathered: u64,
+    send_direct: u64,
     cancel: u64,
     close: u64,
     buffers_short: u64,
@@ -108,6 +117,9 @@ pub(crate) struct RingDriver {
     ready: VecDeque<Event>,
     /// Entries whose last completion has not come.
     outstanding: usize,
+    /// Sends ordered since the last wait, and before it since the one before.
+    sends_ordered: usize,
+    sends_last_turn: usize,
     calls: Calls,
 }
 
@@ -157,6 +169,8 @@ impl RingDriver {
             batch_next: 0,
             ready: VecDeque::new(),
             outstanding: 0,
+            sends_ordered: 0,
+            sends_last_turn: 0,
             calls: Calls::default(),
         };
         if allow.multishot_receive {
@@ -188,6 +202,23 @@ impl RingDriver {
         *socket = VACANT;
         self.calls.close += 1;
         self.ready.push_back(Event::Closed { id });
+    }
+
+    /// Sends what the kernel has room for, and says how much; what is gathered from several places is not sent.
+    fn send_directly(&mut self, id: ConnectionId, queue: &mut OutQueue) -> io::Result<usize> {
+        let socket = &self.sockets[id.index as usize];
+        let (Some(fd), Some(bytes)) = (&socket.fd, queue.as_single()) else {
+            return Ok(0);
+        };
+        self.calls.send_direct += 1;
+        match rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(sent) => {
+                queue.advance(sent);
+                Ok(sent)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn buffers(&self) -> &BufferRing {
@@ -281,12 +312,21 @@ impl Driver for RingDriver {
         self.cancel_receive(id);
     }
 
-    fn send(&mut self, id: ConnectionId, queue: Box<OutQueue>) -> SendOrder {
+    fn send(&mut self, id: ConnectionId, mut queue: Box<OutQueue>) -> SendOrder {
         assert!(
             self.socket(id).flight == NONE,
             "one send a connection is under way"
         );
-        let flight = self.flights.start(id, queue);
+        self.sends_ordered += 1;
+        let mut sent = 0;
+        if self.sends_ordered.max(self.sends_last_turn) <= DIRECT_SENDS_MAX {
+            match self.send_directly(id, &mut queue) {
+                Err(error) => return SendOrder::Failed(error, queue),
+                Ok(_) if queue.is_empty() => return SendOrder::Done(queue),
+                Ok(some) => sent = some,
+            }
+        }
+        let flight = self.flights.start(id, queue, sent);
         self.socket(id).flight = flight;
         self.push_send(id);
         SendOrder::UnderWay
@@ -321,6 +361,7 @@ impl Driver for RingDriver {
     }
 
     fn wait(&mut self, wait: Wait) -> io::Result<()> {
+        self.sends_last_turn = std::mem::take(&mut self.sends_ordered);
         self.batch.clear();
         self.batch_next = 0;
         let waiting = self.has_more();
@@ -408,6 +449,7 @@ impl Driver for RingDriver {
             ("entry_receive", calls.receive),
             ("entry_send", calls.send),
             ("entry_send_gathered", calls.send_gathered),
+            ("send", calls.send_direct),
             ("entry_cancel", calls.cancel),
             ("close", calls.close),
             ("receive_without_buffer", calls.buffers_short),
