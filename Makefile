@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test quick lint docs licences simulate flood interop ci clean
+.PHONY: help run build test quick lint docs licences simulate loom fuzz flood interop ci clean
 
 ARGS ?=
 TOOLS := target/tools/bin
@@ -23,6 +23,15 @@ test: ## everything CI needs to know about behaviour: unit tests, router worlds,
 quick: ## the part of it that needs no sockets and no sleep: codec and shard-router, in seconds
 	cargo test --locked -p tidegate-codec -p tidegate-shard-router
 
+simulate: ## shards in a seeded world, in release (SEED=7 STEPS=2000 for one seed, SEEDS=10000 for many)
+	cargo test --release --locked -p tidegate-shard-router --test simulation -- --nocapture
+
+loom: ## the sleep and wake protocol between shards, in every order of its steps
+	RUSTFLAGS='--cfg loom' cargo test --release --locked --target-dir target/loom -p tidegate-shard-router --test loom
+
+fuzz: ## feed one fuzz target for a while; alone it lists them (TARGET=mqtt_frame SECONDS=600)
+	ops/fuzz '$(TARGET)' $(SECONDS)
+
 lint: docs licences ## format, lints, documents, licences, tidiness
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -36,16 +45,13 @@ licences: $(TOOLS)/cargo-deny ## licences, duplicate and unknown sources of all 
 $(TOOLS)/cargo-deny:
 	cargo install cargo-deny --version 0.20.2 --locked --no-default-features --root target/tools --target-dir target/tools/build
 
-simulate: ## shards in a seeded world, in release (SEED=7 STEPS=2000 for one seed, SEEDS=1000 for many)
-	cargo test --release --locked -p tidegate-shard-router --test simulation -- --nocapture
-
 flood: ## the flooder against a gateway that runs here (ARGS='p2p --clients 1000 --qos 1 --duration 10')
 	cargo run --release --locked -p loadtest --bin tidegate-flood -- $(if $(ARGS),$(ARGS),--help)
 
 interop: build ## foreign clients (paho, mqtt.js, mosquitto, rumqttc) against a gateway of their own
 	ops/interop/run --gateway target/release/tidegate $(ARGS)
 
-ci: lint test ## what .ci/run calls
+ci: lint test loom ## what .ci/run calls
 
 clean: ## remove everything that was built
 	cargo clean
