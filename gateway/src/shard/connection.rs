@@ -46,10 +46,6 @@ pub(crate) mod mark {
     pub(crate) const ABRUPT: u16 = 1 << 7;
     /// So much undecoded input waits that no more is received for now.
     pub(crate) const BACKLOG: u16 = 1 << 9;
-    /// A PINGRESP was queued last.
-    pub(crate) const PONG: u16 = 1 << 10;
-    /// On the shard's list of answers that may wait a little.
-    pub(crate) const UNHURRIED: u16 = 1 << 11;
     /// The driver holds a send of this connection.
     pub(crate) const SENDING: u16 = 1 << 8;
 }

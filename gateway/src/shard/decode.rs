@@ -189,6 +189,9 @@ impl Core {
             return;
         };
         let (now, session) = (fx.now, connection.session);
+        if !matches!(event, Event::Ping) {
+            fx.lively_at_us = fx.now_us;
+        }
         match event {
             Event::Publish(mut publish) => {
                 publish.message.stamp_read_at(read_stamp(fx.now_us));
@@ -209,11 +212,8 @@ impl Core {
             }
             Event::Subscribe(subscribe) => shard.subscribe(now, session, *subscribe, fx),
             Event::Unsubscribe(unsubscribe) => shard.unsubscribe(now, session, *unsubscribe, fx),
-            Event::Ping => {
-                if let Some(connection) = fx.slab.get_mut(id) {
-                    connection.set(mark::PONG);
-                }
-            }
+            // Answered by the codec.
+            Event::Ping => {}
             Event::Disconnect {
                 reason,
                 session_expiry_interval,

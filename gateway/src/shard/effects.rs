@@ -47,10 +47,8 @@ pub(crate) struct Connections {
     pub(crate) work: u32,
     /// To settle at the end of the turn; a connection stands in it once.
     pub(crate) dirty: Vec<ConnectionId>,
-    /// Answers to pings that wait for company: see `settle`. A connection stands in it once.
-    pub(crate) unhurried: Vec<ConnectionId>,
-    /// When the oldest of them began to wait.
-    pub(crate) unhurried_since_us: u64,
+    /// The last time that a client did more than ping, or got something.
+    pub(crate) lively_at_us: u64,
     /// Whose remainder is to be decoded; a connection stands in it once.
     pub(crate) resumed: VecDeque<ConnectionId>,
     /// To be given up as soon as the mind can be told.
@@ -81,8 +79,7 @@ impl Connections {
             now_us,
             work: 0,
             dirty: Vec::new(),
-            unhurried: Vec::new(),
-            unhurried_since_us: 0,
+            lively_at_us: now_us,
             resumed: VecDeque::new(),
             doomed: Vec::new(),
             notices: Vec::new(),
@@ -95,6 +92,7 @@ impl Connections {
 
     pub(crate) fn insert(&mut self, codec: ServerConnection, listener: u8) -> ConnectionId {
         let deadline = codec.poll_timeout();
+        self.lively_at_us = self.now_us;
         let id = self.slab.insert(Connection::new(codec, listener));
         self.file_timer(id, deadline);
         id
@@ -305,6 +303,7 @@ impl Connections {
 impl Effects for Connections {
     fn deliver(&mut self, id: ConnectionId, delivery: &Delivery<'_>) -> DeliveryOutcome {
         let high_water = self.limits.write_queue_high_water;
+        self.lively_at_us = self.now_us;
         match self.slab.get_mut(id) {
             Some(connection) if connection.is_open() && connection.unsent() >= high_water => {
                 connection.set(mark::WANTS_WRITABLE);

@@ -11,18 +11,6 @@ use super::out_queue::OutQueue;
 use super::tally::Ending;
 use super::worker::Worker;
 
-/// A PINGRESP on the wire.
-const PINGRESP_BYTES: usize = 2;
-
-/// How long answers to pings wait for company on an idle shard: far below what anyone takes for an absence.
-pub(super) const UNHURRIED_US: u64 = 30_000;
-
-/// How many of them wait at most.
-const UNHURRIED_MAX: usize = 64;
-
-/// Below so many connections there is nothing to save: answers leave at once.
-const UNHURRIED_FROM: usize = 1_024;
-
 impl<D: Driver> Worker<D> {
     /// Gives the driver its orders for everything that changed since the last time.
     pub(super) fn settle(&mut self) {
@@ -32,68 +20,11 @@ impl<D: Driver> Worker<D> {
         self.write_notices();
         // A failing send may end a session, whose will makes others dirty: the list can grow on the way.
         let mut next = 0;
-        let mut hurried = false;
         while let Some(&id) = self.core.connections.dirty.get(next) {
             next += 1;
-            if !self.let_wait(id) {
-                hurried = true;
-                self.settle_one(id);
-            }
+            self.settle_one(id);
         }
         self.core.connections.dirty.clear();
-        self.settle_unhurried(hurried);
-    }
-
-    /// A client that pings wants to know that we are there, not how fast: its answer waits for other sends or for
-    /// other answers. Most of what an idle connection costs is the wake-up of its peer, one by one.
-    fn let_wait(&mut self, id: ConnectionId) -> bool {
-        let connections = &mut self.core.connections;
-        let many = connections.slab.len() >= UNHURRIED_FROM;
-        let Some(connection) = connections.slab.get_mut(id) else {
-            return false;
-        };
-        let only_pong = many
-            && connection.has(mark::PONG)
-            && connection.state == State::Connected
-            && connection.has(mark::RECEIVING)
-            && !connection.is_paused()
-            && connection
-                .out
-                .as_ref()
-                .is_some_and(|queue| queue.len() <= PINGRESP_BYTES);
-        connection.clear(mark::PONG);
-        if !only_pong {
-            return false;
-        }
-        connection.clear(mark::DIRTY);
-        if connection.set_once(mark::UNHURRIED) {
-            if connections.unhurried.is_empty() {
-                connections.unhurried_since_us = connections.now_us;
-            }
-            connections.unhurried.push(id);
-        }
-        true
-    }
-
-    fn settle_unhurried(&mut self, hurried: bool) {
-        let connections = &mut self.core.connections;
-        let waited_us = connections
-            .now_us
-            .saturating_sub(connections.unhurried_since_us);
-        let due = hurried || waited_us >= UNHURRIED_US;
-        if connections.unhurried.is_empty()
-            || !(due || connections.unhurried.len() >= UNHURRIED_MAX)
-        {
-            return;
-        }
-        let mut waiting = std::mem::take(&mut connections.unhurried);
-        for id in waiting.drain(..) {
-            if let Some(connection) = self.core.connections.slab.get_mut(id) {
-                connection.clear(mark::UNHURRIED);
-                self.settle_one(id);
-            }
-        }
-        self.core.connections.unhurried = waiting;
     }
 
     fn settle_one(&mut self, id: ConnectionId) {

@@ -23,9 +23,8 @@ use tidegate_shard_router::{ConnectionId, Doorbell, Placement, ShardId};
 use super::clock::millis;
 use super::connection::{mark, State};
 use super::decode::Core;
-use super::driver::{Driver, Event, Receive, Wait};
+use super::driver::{Driver, Event, Pace, Receive, Wait};
 use super::hand_over::{HandOver, IdSource};
-use super::settle::UNHURRIED_US;
 use super::snapshot::ShardSnapshot;
 use super::tally::Ending;
 use super::timers::{Entry, Tick};
@@ -45,6 +44,12 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// From this many events in a turn on, waiting a little for more pays.
 const BATCH_FROM: usize = 16;
+
+/// Below so many connections there is nothing to save by naps.
+const NAP_FROM: usize = 1_024;
+
+/// A shard naps when for so long nothing but pings came, and nothing was delivered.
+const QUIET_US: u64 = 1_000_000;
 
 /// How often sends under way are looked through for stuck ones.
 const STUCK_CHECK_US: u64 = 500_000;
@@ -217,7 +222,7 @@ impl<D: Driver> Worker<D> {
     fn choose_wait(&mut self) -> Wait {
         let look = Wait {
             timeout: Duration::ZERO,
-            batch: false,
+            pace: Pace::Prompt,
         };
         let connections = &self.core.connections;
         let left_over = self.busy
@@ -238,7 +243,21 @@ impl<D: Driver> Worker<D> {
         }
         Wait {
             timeout: self.sleep_time(),
-            batch: self.driver.batch_len() >= BATCH_FROM,
+            pace: self.choose_pace(),
+        }
+    }
+
+    /// Most of what an idle connection costs are wake-ups, the shard's and its peer's. Where many connections only
+    /// ping, what comes waits a little for company.
+    fn choose_pace(&self) -> Pace {
+        let connections = &self.core.connections;
+        let quiet_us = connections.now_us.saturating_sub(connections.lively_at_us);
+        if self.driver.batch_len() >= BATCH_FROM {
+            Pace::Batch
+        } else if connections.slab.len() >= NAP_FROM && quiet_us >= QUIET_US {
+            Pace::Nap
+        } else {
+            Pace::Prompt
         }
     }
 
@@ -257,10 +276,6 @@ impl<D: Driver> Worker<D> {
         }
         if let Some(drain) = self.drain_until_us {
             until_us = until_us.min(drain);
-        }
-        if !connections.unhurried.is_empty() {
-            // Twice the time: where pings keep coming, one of them takes the others along without a wake-up more.
-            until_us = until_us.min(connections.unhurried_since_us + 2 * UNHURRIED_US);
         }
         if self.driver.sends_under_way() > 0 {
             until_us = until_us.min(self.stuck_checked_us + STUCK_CHECK_US);

@@ -12,7 +12,7 @@ use tidegate_shard_router::{ConnectionId, Wake};
 
 use super::epoll::{EpollDriver, ACCEPTS_MAX};
 use super::ring::{RingDriver, RingFeatures};
-use super::{Driver, Event, Receive, SendOrder, Wait};
+use super::{Driver, Event, Pace, Receive, SendOrder, Wait, NAP};
 use crate::shard::bell::{BellWake, EventFd};
 use crate::shard::clock::Clock;
 use crate::shard::out_queue::OutQueue;
@@ -141,7 +141,7 @@ impl<D: Driver> Tested for Bench<D> {
         self.driver
             .wait(Wait {
                 timeout,
-                batch: false,
+                pace: Pace::Prompt,
             })
             .unwrap();
         let mut seen = Vec::new();
@@ -376,7 +376,11 @@ fn a_few_sends_of_a_turn_are_done_at_once_and_many_share_their_calls() {
     };
     assert_eq!(send_to(tested, 8), 8);
     assert_eq!(send_to(tested, 20), 8, "the others share one call");
-    assert_eq!(send_to(tested, 1), 0, "a turn after many is taken for another");
+    assert_eq!(
+        send_to(tested, 1),
+        0,
+        "a turn after many is taken for another"
+    );
     tested.look(Duration::ZERO);
     assert_eq!(send_to(tested, 1), 1);
     let mut all = vec![0; 4 * 5];
@@ -491,6 +495,31 @@ fn epoll_accepts_a_bounded_number_a_turn_and_the_rest_with_the_next() {
     assert_eq!(bench.look(Duration::ZERO).len(), ACCEPTS_MAX);
     assert_eq!(bench.look(Duration::ZERO).len(), 10);
     expect_nothing(&mut bench);
+}
+
+#[test]
+fn a_nap_waits_for_company_but_no_longer_than_it_may() {
+    let bell = EventFd::new().unwrap();
+    let mut driver = RingDriver::new(Clock::start(), bell.clone(), RingFeatures::ALL).unwrap();
+    if !driver.features().min_wait {
+        return; // The kernel has no such wait: naps are prompt.
+    }
+    let wake = BellWake(bell);
+    let nap = |driver: &mut RingDriver, timeout| {
+        let started = Instant::now();
+        let pace = Pace::Nap;
+        driver.wait(Wait { timeout, pace }).unwrap();
+        while driver.next().is_some() {}
+        started.elapsed()
+    };
+    nap(&mut driver, Duration::ZERO);
+    wake.wake();
+    let slept = nap(&mut driver, Duration::from_secs(5));
+    assert!(slept >= NAP - Duration::from_millis(1), "{slept:?}");
+    assert!(slept < Duration::from_secs(4), "{slept:?}");
+    wake.wake();
+    let slept = nap(&mut driver, Duration::from_millis(2));
+    assert!(slept < NAP, "a timer ends a nap: {slept:?}");
 }
 
 #[test]

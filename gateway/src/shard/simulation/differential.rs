@@ -328,7 +328,10 @@ fn play(stage: &mut dyn Stage, script: &Script) -> Vec<Journal> {
         if done {
             break;
         }
-        assert!(Instant::now() < deadline, "not everybody was told everything");
+        assert!(
+            Instant::now() < deadline,
+            "not everybody was told everything"
+        );
         stage.go_on();
     }
     talkers
@@ -586,7 +589,7 @@ fn every_driver_tells_its_clients_the_same() {
         let script = Script::seeded(seed);
         let (expected, _) = play_really(&script, Io::Epoll, false);
         for (io, narrow) in stages {
-                       let (told, calls) = play_really(&script, io, narrow);
+            let (told, calls) = play_really(&script, io, narrow);
             assert_same(
                 &told,
                 &expected,

@@ -37,14 +37,14 @@ use self::entries::{operation, user_data};
 use self::flights::{Flights, NONE};
 use self::setup::build_ring;
 pub use self::setup::RingFeatures;
-use super::{Driver, Event, Receive, Received, SendOrder, Wait, EVENTS_MAX};
+use super::{Driver, Event, Pace, Receive, Received, SendOrder, Wait, EVENTS_MAX, NAP};
 use crate::shard::bell::EventFd;
 use crate::shard::clock::Clock;
 use crate::shard::out_queue::OutQueue;
 
 /// What a busy shard waits for, and how long: a larger batch costs fewer calls a message.
 const BATCH_WANTED: usize = 64;
-const BATCH_WAIT_US: u32 = 20;
+const BATCH_WAIT: Duration = Duration::from_micros(20);
 
 /// Turns with so few sends make them by a call each. A send by entry completes while it is submitted, and the wait
 /// that submits it returns for that alone: a second enter and a turn for nothing. Measured, CPU time of a turn a
@@ -370,14 +370,19 @@ impl Driver for RingDriver {
         } else {
             wait.timeout
         };
-        let batch = wait.batch && self.features.min_wait && !timeout.is_zero();
+        let gather = match wait.pace {
+            _ if timeout.is_zero() || !self.features.min_wait => None,
+            Pace::Prompt => None,
+            Pace::Batch => Some(BATCH_WAIT),
+            Pace::Nap => Some(NAP.min(timeout)),
+        };
         let timespec = Timespec::from(timeout);
         let mut args = SubmitArgs::new().timespec(&timespec);
-        if batch {
-            args = args.min_wait_usec(BATCH_WAIT_US);
+        if let Some(gather) = gather {
+            args = args.min_wait_usec(gather.as_micros() as u32);
         }
         // Never a wait for 0: a ring with deferred work would then deliver nothing.
-        let want = if batch { BATCH_WANTED } else { 1 };
+        let want = if gather.is_some() { BATCH_WANTED } else { 1 };
         self.calls.enter += 1;
         if let Err(error) = self.ring.submitter().submit_with_args(want, &args) {
             let code = error.raw_os_error().unwrap_or(0);
@@ -471,7 +476,7 @@ impl Drop for RingDriver {
             if self
                 .wait(Wait {
                     timeout: Duration::from_millis(10),
-                    batch: false,
+                    pace: Pace::Prompt,
                 })
                 .is_err()
             {

@@ -8,7 +8,7 @@ use io_uring::IoUring;
 use tidegate_shard_router::ConnectionId;
 
 use super::RingDriver;
-use crate::shard::driver::{Driver, Event, Receive, Wait};
+use crate::shard::driver::{Driver, Event, Pace, Receive, Wait};
 
 const SUBMISSIONS: u32 = 4_096;
 
@@ -70,7 +70,7 @@ impl RingDriver {
         loop {
             self.wait(Wait {
                 timeout: Duration::from_secs(1),
-                batch: false,
+                pace: Pace::Prompt,
             })?;
             if self.batch.is_empty() && self.ready.is_empty() {
                 return Err(io::Error::new(
