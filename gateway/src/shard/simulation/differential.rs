@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -486,7 +485,7 @@ impl Stage for Real {
             sockopt::set_socket_recv_buffer_size(&socket, NARROW_RECEIVE).unwrap();
         }
         rustix::net::connect(&socket, &self.addr).unwrap();
-        let stream = TcpStream::from(OwnedFd::from(socket));
+        let stream = TcpStream::from(socket);
         stream.set_nonblocking(true).unwrap();
         stream.set_nodelay(true).unwrap();
         self.streams.push(Some(stream));

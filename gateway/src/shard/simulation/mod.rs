@@ -11,6 +11,8 @@
 //!
 //! [`SimulatedDriver`]: super::driver::simulated::SimulatedDriver
 
+#![allow(clippy::print_stdout, clippy::print_stderr)] // Seeds and coverage are for the person who runs it.
+
 mod client;
 mod differential;
 mod stories;
