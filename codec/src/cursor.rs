@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mqtt_1_5_5_variable_integers_follow_table_1_1() {
+    fn mqtt5_1_5_5_variable_integers_follow_table_1_1() {
         let check = |bytes: &[u8], expected: Result<u32, Defect>| {
             assert_eq!(
                 Reader::new(bytes).variable_integer(),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_1_5_5_1_longer_than_needed_is_a_defect() {
+    fn mqtt5_1_5_5_1_longer_than_needed_is_a_defect() {
         for bytes in [
             &[0x80, 0x00][..],
             &[0xFF, 0x80, 0x00],
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_1_5_4_strings_are_utf_8_without_null() {
+    fn mqtt5_1_5_4_strings_are_utf_8_without_null() {
         let check = |bytes: &[u8], expected: Result<&str, Defect>| {
             assert_eq!(Reader::new(bytes).string(), expected, "{bytes:02x?}");
         };

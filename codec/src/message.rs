@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_3_2_6_expiry_counts_down_and_never_shows_more_than_was_given() {
+    fn mqtt5_3_3_2_6_expiry_counts_down_and_never_shows_more_than_was_given() {
         let expiring = Message::new("a", &[], b"", Qos::AtMostOnce, false);
         let message = expiring.with_expiry(Millis(2_500));
         assert_eq!(message.expiry_seconds(Millis(0)), Some(3));

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_4_7_1_wildcards_stand_alone_and_hash_last() {
+    fn mqtt5_4_7_1_wildcards_stand_alone_and_hash_last() {
         for good in ["#", "+", "a/#", "+/+", "a/+/b", "/", "//", "+/#", "/+"] {
             assert!(filter(good).is_ok(), "{good}");
         }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_4_8_2_share_names_are_taken_apart() {
+    fn mqtt5_4_8_2_share_names_are_taken_apart() {
         let shared = filter("$share/group/a/+").unwrap();
         assert_eq!(
             (shared.share_name(), shared.filter()),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_4_7_2_leading_wildcards_leave_dollar_topics_alone() {
+    fn mqtt5_4_7_2_leading_wildcards_leave_dollar_topics_alone() {
         assert!(!matches("#", "$SYS/x"));
         assert!(!matches("+/x", "$SYS/x"));
         assert!(matches("$SYS/#", "$SYS/x"));

@@ -69,7 +69,7 @@ fn messages_of_every_qos_go_from_client_to_client() {
 }
 
 #[test]
-fn mqtt_3_1_4_3_a_newcomer_takes_the_session_over_and_the_old_one_is_told() {
+fn mqtt5_3_1_4_3_a_newcomer_takes_the_session_over_and_the_old_one_is_told() {
     for_every_layout(|gateway| {
         let mut old = gateway.client("same");
         let mut new = gateway.client("same");
@@ -84,7 +84,7 @@ fn mqtt_3_1_4_3_a_newcomer_takes_the_session_over_and_the_old_one_is_told() {
 }
 
 #[test]
-fn mqtt_3_1_4_5_what_is_sent_right_behind_connect_is_not_lost() {
+fn mqtt5_3_1_4_5_what_is_sent_right_behind_connect_is_not_lost() {
     for_every_layout(|gateway| {
         for (n, version) in (0..16).zip([V3_1_1, V5].into_iter().cycle()) {
             let mut client = gateway.open(version);
@@ -144,7 +144,7 @@ fn a_connect_may_come_byte_by_byte() {
 }
 
 #[test]
-fn mqtt_3_1_3_6_a_client_without_an_id_is_given_one() {
+fn mqtt5_3_1_3_6_a_client_without_an_id_is_given_one() {
     for_every_layout(|gateway| {
         let mut ids = std::collections::HashSet::new();
         for _ in 0..8 {
@@ -199,7 +199,7 @@ fn who_does_not_connect_in_time_is_closed() {
 }
 
 #[test]
-fn mqtt_3_1_2_22_who_is_silent_for_one_and_a_half_keep_alives_is_closed() {
+fn mqtt5_3_1_2_22_who_is_silent_for_one_and_a_half_keep_alives_is_closed() {
     for_every_layout(|gateway| {
         let mut silent = gateway.connect(ConnectOptions {
             keep_alive: 1,
@@ -257,7 +257,7 @@ fn who_may_not_come_in_is_told_why() {
 }
 
 #[test]
-fn mqtt_3_1_0_2_a_second_connect_ends_the_connection() {
+fn mqtt5_3_1_0_2_a_second_connect_ends_the_connection() {
     for_every_layout(|gateway| {
         let mut client = gateway.client("twice");
         let mut bytes = Vec::new();

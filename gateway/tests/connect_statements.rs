@@ -201,7 +201,7 @@ fn mqtt311_3_1_4_1_a_connect_whose_flags_and_payload_disagree_is_closed() {
 
 /// [MQTT-2.2.2-1], [MQTT-3.1.4-1], [MQTT-3.2.2-8]: properties of CONNECT out of place, range or number.
 #[test]
-fn mqtt5_3_1_2_11_connect_properties_are_checked() {
+fn mqtt5_section_3_1_2_11_connect_properties_are_checked() {
     in_one_layout(|gateway| {
         use ReasonCode::{MalformedPacket, ProtocolError};
         let cases: &[(&[u8], ReasonCode)] = &[
@@ -274,7 +274,7 @@ fn mqtt5_4_7_0_1_a_will_topic_is_a_topic_name() {
 
 /// [MQTT-3.1.4-1], MQTT 5 section 3.1.3.2: properties of a will out of place, range or number.
 #[test]
-fn mqtt5_3_1_3_2_will_properties_are_checked() {
+fn mqtt5_section_3_1_3_2_will_properties_are_checked() {
     in_one_layout(|gateway| {
         use ReasonCode::{MalformedPacket, ProtocolError};
         let cases: &[(&[u8], ReasonCode)] = &[

@@ -101,7 +101,7 @@ fn mqtt5_3_14_1_1_a_wrong_disconnect_is_answered_and_closed() {
 
 /// MQTT 5 section 3.14.2.1: every code a client may send is taken, with properties.
 #[test]
-fn mqtt5_3_14_2_1_every_reason_of_a_client_is_taken() {
+fn mqtt5_section_3_14_2_1_every_reason_of_a_client_is_taken() {
     in_one_layout(|gateway| {
         let codes = [
             0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99,

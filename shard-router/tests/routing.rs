@@ -49,7 +49,7 @@ fn nobody_to_deliver_to_is_said() {
 }
 
 #[test]
-fn mqtt_4_6_0_2_acknowledgements_keep_the_order_of_receipt_across_shards() {
+fn mqtt5_4_6_0_2_acknowledgements_keep_the_order_of_receipt_across_shards() {
     let mut world = World::new(2);
     let publisher = world.connect(&world.id_on(0, "p"));
     let near = world.topic_on(0, "near");
@@ -150,7 +150,7 @@ fn overlapping_subscriptions_give_one_copy_with_the_highest_qos_and_all_identifi
 }
 
 #[test]
-fn mqtt_3_8_3_3_no_local_keeps_a_client_s_own_messages_from_it() {
+fn mqtt5_3_8_3_3_no_local_keeps_a_client_s_own_messages_from_it() {
     for_shards(|mut world| {
         let client = world.connect("c");
         let other = world.connect("o");
@@ -561,7 +561,7 @@ fn a_refused_filter_is_named_and_the_others_hold() {
 }
 
 #[test]
-fn mqtt_3_10_4_pubrel_for_an_unknown_id_is_answered() {
+fn a_pubrel_for_an_unknown_id_is_answered() {
     let mut world = World::new(1);
     let client = world.connect("c");
     world.pubrel(client, 9);

@@ -32,7 +32,7 @@ fn duplicates(sent: Vec<Sent>) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn mqtt_4_4_0_1_unacknowledged_messages_come_again_in_order_with_dup_before_new_ones() {
+fn mqtt5_4_4_0_1_unacknowledged_messages_come_again_in_order_with_dup_before_new_ones() {
     for_shards(|mut world| {
         let publisher = world.connect("p");
         let subscriber = world.connect_with("s", durable());
@@ -77,7 +77,7 @@ fn a_smaller_window_after_the_reconnect_is_respected() {
 }
 
 #[test]
-fn mqtt_4_3_3_10_a_repeated_qos_2_publish_is_acknowledged_and_not_delivered_again() {
+fn mqtt5_4_3_3_10_a_repeated_qos_2_publish_is_acknowledged_and_not_delivered_again() {
     for_shards(|mut world| {
         let publisher = world.connect_with("p", durable());
         let subscriber = world.connect("s");
@@ -122,7 +122,7 @@ fn a_message_repeated_while_its_ticket_is_open_is_acknowledged_on_the_new_connec
 }
 
 #[test]
-fn mqtt_3_1_4_3_a_second_connection_takes_the_session_over() {
+fn mqtt5_3_1_4_3_a_second_connection_takes_the_session_over() {
     for_shards(|mut world| {
         let first = world.connect_with("c", durable());
         world.subscribe(first, "a/b", AtLeastOnce);
@@ -210,7 +210,7 @@ fn an_expired_message_is_not_delivered() {
 }
 
 #[test]
-fn mqtt_3_1_2_8_a_will_is_published_once_when_the_connection_is_lost() {
+fn mqtt5_3_1_2_8_a_will_is_published_once_when_the_connection_is_lost() {
     for_shards(|mut world| {
         let watcher = world.connect("w");
         world.subscribe(watcher, "will/x", AtLeastOnce);
@@ -240,7 +240,7 @@ fn mqtt_3_1_2_8_a_will_is_published_once_when_the_connection_is_lost() {
 
 /// The client's own session lives on while its will is published; with No Local it does not get it.
 #[test]
-fn mqtt_3_8_3_3_a_will_does_not_come_back_to_a_no_local_subscription() {
+fn mqtt5_3_8_3_3_a_will_does_not_come_back_to_a_no_local_subscription() {
     for_shards(|mut world| {
         let with_will = Options {
             will: Some(will("will/x", "gone", 0)),
@@ -264,7 +264,7 @@ fn mqtt_3_8_3_3_a_will_does_not_come_back_to_a_no_local_subscription() {
 }
 
 #[test]
-fn mqtt_3_1_3_9_a_delayed_will_is_cancelled_by_the_client_s_return() {
+fn mqtt5_3_1_3_9_a_delayed_will_is_cancelled_by_the_client_s_return() {
     for_shards(|mut world| {
         let watcher = world.connect("w");
         world.subscribe(watcher, "will/x", AtLeastOnce);
@@ -332,7 +332,7 @@ fn a_share_group_gets_each_message_once_and_its_members_take_turns() {
 }
 
 #[test]
-fn mqtt_4_8_2_4_what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends() {
+fn mqtt5_4_8_2_4_what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends() {
     for_shards(|mut world| {
         let publisher = world.connect("p");
         let first = world.connect("m0");

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_4_2_1_every_length_form_is_read() {
+    fn mqtt5_section_3_4_2_1_every_length_form_is_read() {
         check(V3_1_1, &[0, 7], Ok((7, ReasonCode::Success)));
         check(V3_1_1, &[0, 7, 0], Err(ReasonCode::MalformedPacket));
         check(V5, &[0, 7], Ok((7, ReasonCode::Success)));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_4_2_1_other_reasons_and_properties_are_refused() {
+    fn mqtt5_3_4_2_1_other_reasons_and_properties_are_refused() {
         check(V5, &[], Err(ReasonCode::MalformedPacket));
         check(V5, &[0], Err(ReasonCode::MalformedPacket));
         check(V5, &[0, 0], Err(ReasonCode::ProtocolError)); // [MQTT-2.2.1-3]

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mqtt_3_3_2_9_aliases_above_the_maximum_are_refused() {
+    fn mqtt5_3_3_2_9_aliases_above_the_maximum_are_refused() {
         assert_eq!(InboundAliases::check(0, 4), Err(ALIAS_0));
         assert_eq!(InboundAliases::check(4, 4), Ok(()));
         assert_eq!(InboundAliases::check(5, 4), Err(ALIAS_TOO_HIGH));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_1_2_26_outbound_aliases_stay_within_the_clients_maximum() {
+    fn mqtt5_3_1_2_26_outbound_aliases_stay_within_the_clients_maximum() {
         let mut aliases = OutboundAliases::default();
         let fresh = |number| {
             Some(OutboundAlias {

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_15_2_1_each_side_has_its_own_codes() {
+    fn mqtt5_3_15_2_1_each_side_has_its_own_codes() {
         let check = |body: &[u8], side, expected| {
             let reason = Auth::decode(body, side).map(|auth| auth.reason);
             assert_eq!(

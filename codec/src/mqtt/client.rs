@@ -297,7 +297,7 @@ impl ClientConnection {
     fn handle_connack(&mut self, body: &[u8]) -> Result<ClientEvent<'static>, Violation> {
         let connack = ConnAck::decode(body, self.version)?;
         if connack.reason != ReasonCode::Success {
-            self.state = State::Closed; // [MQTT-3.2.2-7], 3.1.1 [MQTT-3.2.2-5]
+            self.state = State::Closed; // [MQTT-3.2.2-7], [3.1.1 MQTT-3.2.2-5]
             return Ok(ClientEvent::ConnAck(Box::new(connack)));
         }
         if connack.session_present && self.asked.clean_start {

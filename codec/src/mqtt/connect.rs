@@ -237,7 +237,7 @@ impl Connect {
         match self.version {
             _ if !client_id.is_empty() => {}
             ProtocolVersion::V5 => {} // The server chooses one [MQTT-3.1.3-6].
-            ProtocolVersion::V3_1_1 if self.clean_start => {} // 3.1.1 [MQTT-3.1.3-6]
+            ProtocolVersion::V3_1_1 if self.clean_start => {} // [3.1.1 MQTT-3.1.3-6]
             ProtocolVersion::V3_1_1 => {
                 return Err(refused(
                     "3.1.1 MQTT-3.1.3-8",
@@ -396,7 +396,7 @@ impl Will {
                 }
             }
         }
-        let topic = reader.string()?; // [MQTT-3.1.3-11], 3.1.1 [MQTT-3.1.3-10]
+        let topic = reader.string()?; // [MQTT-3.1.3-11], [3.1.1 MQTT-3.1.3-10]
         topic::validate_name(topic, limits.topic).map_err(|_| {
             Violation::new(
                 ReasonCode::TopicNameInvalid,

@@ -224,7 +224,7 @@ impl ServerConnection {
                 }
             }
             State::AwaitConnect { .. } => self.handle_connect(input, limits),
-            // [MQTT-3.1.4-6], 3.1.1 [MQTT-3.1.4-5], [MQTT-3.14.4-1]
+            // [MQTT-3.1.4-6], [3.1.1 MQTT-3.1.4-5], [MQTT-3.14.4-1]
             State::Authenticating { .. } | State::Closing { .. } => return Ok(None),
         };
         // Looked at and not taken apart: an event is moved no more often than it must be.

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_14_2_1_every_length_form_is_read() {
+    fn mqtt5_section_3_14_2_1_every_length_form_is_read() {
         let normal = Disconnect::new(ReasonCode::Success);
         let with_will = Disconnect::new(ReasonCode::DisconnectWithWill);
         let with_expiry = Disconnect {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_14_2_1_and_2_each_side_has_its_own_codes_and_properties() {
+    fn mqtt5_3_14_2_1_and_2_each_side_has_its_own_codes_and_properties() {
         check(V5, Side::Client, &[0x8E], Err(ReasonCode::ProtocolError));
         check(V5, Side::Server, &[0x04], Err(ReasonCode::ProtocolError));
         check(

@@ -258,7 +258,7 @@ mod tests {
     use ProtocolVersion::{V3_1, V3_1_1, V5};
 
     #[test]
-    fn mqtt_2_1_4_frame_len_tells_how_much_is_missing() {
+    fn mqtt5_2_1_4_frame_len_tells_how_much_is_missing() {
         let check =
             |bytes: &[u8], expected| assert_eq!(frame_len(bytes, 1_000), expected, "{bytes:02x?}");
         check(&[], FrameLen::Need(2));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_2_1_3_1_every_first_byte_is_right_or_wrong() {
+    fn mqtt5_2_1_3_1_every_first_byte_is_right_or_wrong() {
         let good = |version| {
             (0..=u8::MAX)
                 .filter(|&byte| check_first_byte(byte, version).is_ok())

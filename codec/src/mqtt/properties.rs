@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_2_2_2_2_each_property_comes_back_where_it_may_stand() {
+    fn mqtt5_section_2_2_2_2_each_property_comes_back_where_it_may_stand() {
         let all_carriers = PACKETS
             .map(Carrier::Packet)
             .into_iter()
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_2_2_2_2_only_user_properties_and_a_servers_subscription_ids_repeat() {
+    fn mqtt5_section_2_2_2_2_only_user_properties_and_a_servers_subscription_ids_repeat() {
         for property in all() {
             for packet in PACKETS {
                 let carrier = Carrier::Packet(packet);

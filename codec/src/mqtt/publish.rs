@@ -82,7 +82,7 @@ impl<'a> PublishView<'a> {
             .ok_or(malformed("MQTT-3.3.1-4", "PUBLISH with QoS 3"))?;
         let mut reader = Reader::new(body);
         let topic = reader.string()?; // [MQTT-3.3.2-1]
-                                      // [MQTT-2.2.1-2], 3.1.1 [MQTT-2.3.1-5]: no packet id with QoS 0.
+                                      // [MQTT-2.2.1-2], [3.1.1 MQTT-2.3.1-5]: no packet id with QoS 0.
         let packet_id = if qos == Qos::AtMostOnce {
             0
         } else {
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_3_1_2_qos_0_never_bears_dup() {
+    fn mqtt5_3_3_1_2_qos_0_never_bears_dup() {
         let parts = PublishParts {
             topic: "a",
             dup: true,

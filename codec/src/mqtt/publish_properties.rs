@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mqtt_3_3_2_18_the_order_of_user_properties_is_kept() {
+    fn mqtt5_3_3_2_18_the_order_of_user_properties_is_kept() {
         let mut builder = PublishPropertiesBuilder::new();
         for (name, value) in [("b", "1"), ("a", "2"), ("b", "3")] {
             builder.user_property(name, value).unwrap();

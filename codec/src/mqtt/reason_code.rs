@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_2_2_return_codes_of_3_1_1_come_back() {
+    fn mqtt311_3_2_2_return_codes_come_back() {
         for byte in 0..6 {
             let code = ReasonCode::from_connack_return_code(byte).unwrap();
             assert_eq!(code.connack_return_code(), Some(byte));

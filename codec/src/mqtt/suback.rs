@@ -82,7 +82,7 @@ mod tests {
     use ProtocolVersion::{V3_1_1, V5};
 
     #[test]
-    fn mqtt_3_9_3_1_reasons_come_back_in_order() {
+    fn mqtt5_3_9_3_1_reasons_come_back_in_order() {
         let reasons = [
             ReasonCode::GrantedQos2,
             ReasonCode::NotAuthorized,
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_9_3_2_3_1_1_knows_one_failure() {
+    fn mqtt311_3_9_3_2_there_is_one_failure() {
         let reasons = [ReasonCode::GrantedQos1, ReasonCode::QuotaExceeded];
         let mut bytes = Vec::new();
         encode(9, &reasons, V3_1_1, u32::MAX, &mut bytes);

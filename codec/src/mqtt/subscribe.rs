@@ -117,7 +117,7 @@ impl Subscribe {
         limits: TopicLimits,
     ) -> Result<Subscribe, Violation> {
         let mut reader = Reader::new(body);
-        let packet_id = packet_id(&mut reader)?; // [MQTT-2.2.1-3], 3.1.1 [MQTT-2.3.1-1]
+        let packet_id = packet_id(&mut reader)?; // [MQTT-2.2.1-3], [3.1.1 MQTT-2.3.1-1]
         let mut subscription_id = None;
         if version.is_v5() {
             let carrier = Carrier::Packet(PacketType::Subscribe);

@@ -75,7 +75,7 @@ mod tests {
     use ProtocolVersion::{V3_1_1, V5};
 
     #[test]
-    fn mqtt_3_11_3_1_reasons_come_back_in_order() {
+    fn mqtt5_3_11_3_1_reasons_come_back_in_order() {
         let reasons = [ReasonCode::NoSubscriptionExisted, ReasonCode::Success];
         let mut bytes = Vec::new();
         encode(9, &reasons, V5, u32::MAX, &mut bytes);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_11_3_1_1_has_no_reasons() {
+    fn mqtt311_3_11_unsuback_has_no_reasons() {
         let mut bytes = Vec::new();
         encode(9, &[ReasonCode::Success], V3_1_1, u32::MAX, &mut bytes);
         assert_eq!(bytes, [0xB0, 2, 0, 9]);

@@ -30,7 +30,7 @@ impl Unsubscribe {
         limits: TopicLimits,
     ) -> Result<Unsubscribe, Violation> {
         let mut reader = Reader::new(body);
-        let packet_id = packet_id(&mut reader)?; // [MQTT-2.2.1-3], 3.1.1 [MQTT-2.3.1-1]
+        let packet_id = packet_id(&mut reader)?; // [MQTT-2.2.1-3], [3.1.1 MQTT-2.3.1-1]
         if version.is_v5() {
             let carrier = Carrier::Packet(PacketType::Unsubscribe);
             PropertyReader::take(&mut reader, carrier)?.check()?;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_10_3_2_at_least_one_filter() {
+    fn mqtt5_3_10_3_2_at_least_one_filter() {
         check(V3_1_1, b"\0\x01\0\x01a\0\x01#", Ok(2));
         check(V5, b"\0\x01\0\0\x01a", Ok(1));
         check(V5, b"\0\x01\x07\x26\0\x01k\0\x01v\0\x01a", Ok(1));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_3_10_3_1_filters_come_back() {
+    fn mqtt5_3_10_3_1_filters_come_back() {
         for version in ProtocolVersion::ALL {
             let mut bytes = Vec::new();
             encode(7, &["a/+", "$share/g/b"], version, &mut bytes);

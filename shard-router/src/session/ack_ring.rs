@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mqtt_4_6_0_2_acknowledgements_leave_in_order_of_receipt() {
+    fn mqtt5_4_6_0_2_acknowledgements_leave_in_order_of_receipt() {
         let mut ring = AckRing::default();
         ring.owe(1, false, false, None);
         ring.owe(2, true, false, None);

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mqtt_4_3_3_10_an_id_is_new_once_until_it_is_released() {
+    fn mqtt5_4_3_3_10_an_id_is_new_once_until_it_is_released() {
         let mut incoming = Incoming::default();
         assert_eq!(incoming.receive(5), Known::New);
         assert_eq!(incoming.receive(5), Known::Again(None));

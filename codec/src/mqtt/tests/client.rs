@@ -51,7 +51,7 @@ fn a_client_sees_what_a_server_does_wrong() {
 }
 
 #[test]
-fn mqtt_3_3_4_9_a_client_counts_its_receive_maximum() {
+fn mqtt5_3_3_4_9_a_client_counts_its_receive_maximum() {
     let mut pair = Pair::connected_with(V5, |options| options.receive_maximum = 2);
     let message = Message::new("a", &[], b"x", Qos::AtLeastOnce, false);
     for packet_id in 1..=2 {
@@ -65,7 +65,7 @@ fn mqtt_3_3_4_9_a_client_counts_its_receive_maximum() {
 }
 
 #[test]
-fn mqtt_3_2_0_1_nothing_comes_before_the_connack() {
+fn mqtt5_3_2_0_1_nothing_comes_before_the_connack() {
     let mut pair = Pair::new(V5);
     pair.client.connect(&options("c"), &mut Vec::new());
     let violation = pair
@@ -78,7 +78,7 @@ fn mqtt_3_2_0_1_nothing_comes_before_the_connack() {
 /// MQTT 3.1 section 3.2 reserves the byte in which 3.1.1 put the session present flag. Found by `round_trip`: a
 /// client that had asked for a clean session took it for that flag, and objected.
 #[test]
-fn mqtt_3_1_a_reserved_connack_byte_is_no_session_present() {
+fn mqtt31_a_reserved_connack_byte_is_no_session_present() {
     for byte in [0, 1, 0xFF] {
         let mut pair = Pair::new(V3_1);
         pair.client.connect(&options("c"), &mut Vec::new());
@@ -93,7 +93,7 @@ fn mqtt_3_1_a_reserved_connack_byte_is_no_session_present() {
 
 /// MQTT 3.1 has no words for a session that goes on.
 #[test]
-fn mqtt_3_1_a_client_that_asked_for_its_old_session_may_have_got_it_untold() {
+fn mqtt31_a_client_that_asked_for_its_old_session_may_have_got_it_untold() {
     let mut pair = Pair::new(V3_1);
     let connect = ConnectOptions {
         clean_start: false,

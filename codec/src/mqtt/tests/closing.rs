@@ -9,7 +9,7 @@ use crate::mqtt::ProtocolVersion;
 use crate::mqtt::ProtocolVersion::{V3_1, V3_1_1, V5};
 
 #[test]
-fn mqtt_3_1_0_2_second_connect_is_a_protocol_error() {
+fn mqtt5_3_1_0_2_second_connect_is_a_protocol_error() {
     for version in ProtocolVersion::ALL {
         let mut bytes = Vec::new();
         options("c").encode(version, &mut bytes);
@@ -29,7 +29,7 @@ fn connect_must_come_in_time() {
 }
 
 #[test]
-fn mqtt_3_1_2_22_silence_of_one_and_a_half_keep_alives_closes() {
+fn mqtt5_3_1_2_22_silence_of_one_and_a_half_keep_alives_closes() {
     for (version, farewell) in [(V3_1_1, &[][..]), (V5, &[0xE0, 1, 0x8D])] {
         let mut pair = Pair::connected_with(version, |options| options.keep_alive = 10);
         pair.advance(14_000);
@@ -69,7 +69,7 @@ fn a_driver_that_stopped_reading_starts_the_keep_alive_anew() {
 }
 
 #[test]
-fn mqtt_2_1_3_1_reserved_flags_close() {
+fn mqtt5_2_1_3_1_reserved_flags_close() {
     let malformed = ReasonCode::MalformedPacket;
     for version in [V3_1_1, V5] {
         broken(version, &[0x00], malformed);
@@ -104,7 +104,7 @@ fn packets_only_servers_send_are_protocol_errors() {
 }
 
 #[test]
-fn mqtt_4_12_0_7_auth_without_a_method_is_a_protocol_error() {
+fn mqtt5_4_12_0_7_auth_without_a_method_is_a_protocol_error() {
     broken(
         V5,
         b"\xF0\x06\x19\x04\x15\0\x01m",
@@ -114,7 +114,7 @@ fn mqtt_4_12_0_7_auth_without_a_method_is_a_protocol_error() {
 }
 
 #[test]
-fn mqtt_3_12_4_1_pingreq_is_answered() {
+fn mqtt5_3_12_4_1_pingreq_is_answered() {
     for version in ProtocolVersion::ALL {
         let mut pair = Pair::connected(version);
         pair.client.ping(&mut pair.to_server);
@@ -125,7 +125,7 @@ fn mqtt_3_12_4_1_pingreq_is_answered() {
 }
 
 #[test]
-fn mqtt_3_2_2_15_packets_above_the_limit_are_refused_at_their_header() {
+fn mqtt5_3_2_2_15_packets_above_the_limit_are_refused_at_their_header() {
     for version in ProtocolVersion::ALL {
         broken(version, b"\x30\x81\x80\x40", ReasonCode::PacketTooLarge);
     }
@@ -133,7 +133,7 @@ fn mqtt_3_2_2_15_packets_above_the_limit_are_refused_at_their_header() {
 }
 
 #[test]
-fn mqtt_3_14_disconnect_ends_the_conversation() {
+fn mqtt5_3_14_disconnect_ends_the_conversation() {
     for version in ProtocolVersion::ALL {
         let mut pair = Pair::connected(version);
         let with_will = ReasonCode::DisconnectWithWill;
@@ -156,7 +156,7 @@ fn mqtt_3_14_disconnect_ends_the_conversation() {
 }
 
 #[test]
-fn mqtt_3_14_2_2_2_session_expiry_cannot_begin_with_disconnect() {
+fn mqtt5_3_14_2_2_2_session_expiry_cannot_begin_with_disconnect() {
     broken(
         V5,
         b"\xE0\x07\0\x05\x11\0\0\0\x01",
@@ -208,7 +208,7 @@ fn a_server_says_goodbye_in_mqtt_5_only() {
 }
 
 #[test]
-fn mqtt_1_5_5_1_longer_lengths_than_needed_are_malformed_in_mqtt_5() {
+fn mqtt5_1_5_5_1_longer_lengths_than_needed_are_malformed_in_mqtt_5() {
     broken(V5, &[0xC0, 0x80, 0], ReasonCode::MalformedPacket);
     let mut pair = Pair::connected(V3_1_1);
     assert!(matches!(
@@ -219,7 +219,7 @@ fn mqtt_1_5_5_1_longer_lengths_than_needed_are_malformed_in_mqtt_5() {
 
 /// Found by `mqtt_server_connection`: a refusal was written into whatever Maximum Packet Size.
 #[test]
-fn mqtt_3_1_2_24_a_refusal_that_does_not_fit_is_not_written() {
+fn mqtt5_3_1_2_24_a_refusal_that_does_not_fit_is_not_written() {
     for (size, written) in [(4, &[][..]), (5, &[0x20, 3, 0, 0x87, 0])] {
         let mut pair = Pair::new(V5);
         let asked = ConnectOptions {

@@ -17,7 +17,7 @@ fn first_bytes(bytes: &[u8], reason: ReasonCode, answer: &[u8]) {
 }
 
 #[test]
-fn mqtt_3_1_0_1_the_first_packet_is_a_connect() {
+fn mqtt5_3_1_0_1_the_first_packet_is_a_connect() {
     first_bytes(&[0xC0, 0], ReasonCode::ProtocolError, &[]);
     first_bytes(&[0x30], ReasonCode::ProtocolError, &[]); // one byte is enough
     first_bytes(b"GET / HTTP/1.1", ReasonCode::ProtocolError, &[]);
@@ -25,7 +25,7 @@ fn mqtt_3_1_0_1_the_first_packet_is_a_connect() {
 }
 
 #[test]
-fn mqtt_3_1_2_1_and_2_names_and_levels() {
+fn mqtt5_3_1_2_1_and_2_names_and_levels() {
     // Another name closes without a word.
     first_bytes(
         b"\x10\x0C\0\x04MQTX\x04\x02\0\0\0\0",
@@ -67,7 +67,7 @@ fn mqtt_3_1_2_1_and_2_names_and_levels() {
 }
 
 #[test]
-fn mqtt_3_1_4_1_a_wrong_connect_is_told_so_in_mqtt_5_only() {
+fn mqtt5_3_1_4_1_a_wrong_connect_is_told_so_in_mqtt_5_only() {
     let malformed = ReasonCode::MalformedPacket;
     let connack = [0x20, 3, 0, 0x81, 0];
     // The reserved flag [MQTT-3.1.2-3].
@@ -93,7 +93,7 @@ fn mqtt_3_1_4_1_a_wrong_connect_is_told_so_in_mqtt_5_only() {
 }
 
 #[test]
-fn mqtt_3_1_2_will_flags() {
+fn mqtt5_3_1_2_will_flags() {
     let malformed = ReasonCode::MalformedPacket;
     for flags in [0b0000_1010, 0b0001_0010, 0b0010_0010] {
         // QoS or RETAIN without a will [MQTT-3.1.2-11], [MQTT-3.1.2-13].
@@ -126,7 +126,7 @@ fn mqtt_3_1_2_will_flags() {
 }
 
 #[test]
-fn mqtt_3_1_2_a_will_comes_with_all_it_has() {
+fn mqtt5_3_1_2_a_will_comes_with_all_it_has() {
     let properties = b"\x03\0\x01t";
     let message = Message::new("w/t", properties, b"gone", Qos::AtLeastOnce, true);
     let will = Will {
@@ -158,7 +158,7 @@ fn mqtt_3_1_2_a_will_comes_with_all_it_has() {
 }
 
 #[test]
-fn mqtt_3_1_2_22_a_password_needs_a_user_name_before_mqtt_5() {
+fn mqtt311_3_1_2_22_a_password_needs_a_user_name() {
     let malformed = ReasonCode::MalformedPacket;
     first_bytes(b"\x10\x0F\0\x04MQTT\x04\x42\0\0\0\0\0\x01p", malformed, &[]);
     let options = ConnectOptions {
@@ -177,7 +177,7 @@ fn mqtt_3_1_2_22_a_password_needs_a_user_name_before_mqtt_5() {
 }
 
 #[test]
-fn mqtt_3_1_disregards_header_flags_and_will_flags_without_a_will() {
+fn mqtt31_disregards_header_flags_and_will_flags_without_a_will() {
     let accepted = |bytes: &[u8]| {
         let mut pair = Pair::new(V3_1);
         matches!(pair.tell_server(bytes), Ok(Some(Event::Connect(connect))) if connect.will.is_none())
@@ -202,7 +202,7 @@ fn mqtt_3_1_disregards_header_flags_and_will_flags_without_a_will() {
 }
 
 #[test]
-fn mqtt_3_1_3_8_an_empty_client_id_needs_a_clean_session_before_mqtt_5() {
+fn mqtt311_3_1_3_8_an_empty_client_id_needs_a_clean_session() {
     let invalid = ReasonCode::ClientIdentifierNotValid;
     first_bytes(
         b"\x10\x0C\0\x04MQTT\x04\x00\0\0\0\0",
@@ -231,7 +231,7 @@ fn mqtt_3_1_3_8_an_empty_client_id_needs_a_clean_session_before_mqtt_5() {
 }
 
 #[test]
-fn mqtt_3_1_2_11_properties_of_connect_are_checked() {
+fn mqtt5_section_3_1_2_11_properties_of_connect_are_checked() {
     let check = |properties: &[u8], reason: ReasonCode| {
         let remaining = 13 + properties.len() as u8;
         let head = [0x10, remaining, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0];
@@ -276,7 +276,7 @@ fn a_connect_above_its_limit_is_refused_at_its_header() {
 }
 
 #[test]
-fn mqtt_3_1_4_6_nothing_is_read_before_the_driver_accepts() {
+fn mqtt5_3_1_4_6_nothing_is_read_before_the_driver_accepts() {
     let mut pair = Pair::new(V3_1_1);
     let connect = pair.connect(&options("c")).unwrap();
     assert!(matches!(pair.tell_server(&[0xC0, 0]), Ok(None)));
@@ -286,7 +286,7 @@ fn mqtt_3_1_4_6_nothing_is_read_before_the_driver_accepts() {
 }
 
 #[test]
-fn mqtt_3_2_2_refusals_have_the_form_of_their_version() {
+fn mqtt5_3_2_2_refusals_have_the_form_of_their_version() {
     let refusal = |version, reason| {
         let mut pair = Pair::new(version);
         pair.connect(&options("c")).unwrap();
@@ -311,7 +311,7 @@ fn mqtt_3_2_2_refusals_have_the_form_of_their_version() {
 }
 
 #[test]
-fn mqtt_3_2_2_connack_announces_what_differs_from_what_was_asked() {
+fn mqtt5_3_2_2_connack_announces_what_differs_from_what_was_asked() {
     let mut pair = Pair::new(V5);
     let options = ConnectOptions {
         session_expiry_interval: u32::MAX,
@@ -345,7 +345,7 @@ fn mqtt_3_2_2_connack_announces_what_differs_from_what_was_asked() {
 }
 
 #[test]
-fn mqtt_3_2_2_connack_is_silent_about_what_was_granted_as_asked() {
+fn mqtt5_3_2_2_connack_is_silent_about_what_was_granted_as_asked() {
     let mut pair = Pair::new(V5);
     let connect = pair
         .connect(&ConnectOptions {
@@ -376,7 +376,7 @@ fn mqtt_3_2_2_connack_is_silent_about_what_was_granted_as_asked() {
 }
 
 #[test]
-fn mqtt_3_1_2_24_a_connack_fits_the_clients_maximum_packet_size() {
+fn mqtt5_3_1_2_24_a_connack_fits_the_clients_maximum_packet_size() {
     for (max, len) in [
         (16, Some(16)),
         (15, Some(13)),

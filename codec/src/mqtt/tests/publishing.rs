@@ -10,7 +10,7 @@ use crate::mqtt::ProtocolVersion;
 use crate::mqtt::ProtocolVersion::{V3_1_1, V5};
 
 #[test]
-fn mqtt_3_3_2_topic_names() {
+fn mqtt5_3_3_2_topic_names() {
     for version in ProtocolVersion::ALL {
         let check = |topic: &str, reason: ReasonCode| {
             let mut pair = Pair::connected(version);
@@ -35,7 +35,7 @@ fn mqtt_3_3_2_topic_names() {
 }
 
 #[test]
-fn mqtt_2_2_1_3_a_packet_id_is_not_0() {
+fn mqtt5_2_2_1_3_a_packet_id_is_not_0() {
     for version in [V3_1_1, V5] {
         let mut pair = Pair::connected(version);
         let violation = pair.publish("a", Qos::AtLeastOnce, 0).unwrap_err();
@@ -46,7 +46,7 @@ fn mqtt_2_2_1_3_a_packet_id_is_not_0() {
 }
 
 #[test]
-fn mqtt_3_3_2_3_properties_of_publish_are_checked() {
+fn mqtt5_section_3_3_2_3_properties_of_publish_are_checked() {
     let check = |properties: &[u8], reason: ReasonCode| {
         let len = properties.len() as u8;
         broken(
@@ -68,7 +68,7 @@ fn mqtt_3_3_2_3_properties_of_publish_are_checked() {
 }
 
 #[test]
-fn mqtt_3_3_2_12_aliases_of_the_client_are_resolved() {
+fn mqtt5_3_3_2_12_aliases_of_the_client_are_resolved() {
     let mut pair = Pair::connected(V5);
     let mut hear = |bytes: &[u8]| match pair.tell_server(bytes) {
         Ok(Some(Event::Publish(publish))) => publish.message,
@@ -88,7 +88,7 @@ fn mqtt_3_3_2_12_aliases_of_the_client_are_resolved() {
 }
 
 #[test]
-fn mqtt_3_3_2_7_aliases_do_not_outlive_the_connection() {
+fn mqtt5_3_3_2_7_aliases_do_not_outlive_the_connection() {
     let mut pair = Pair::connected(V5);
     pair.tell_server(b"\x30\x09\0\x03a/b\x03\x23\0\x01")
         .unwrap();
@@ -96,7 +96,7 @@ fn mqtt_3_3_2_7_aliases_do_not_outlive_the_connection() {
 }
 
 #[test]
-fn mqtt_3_1_2_26_the_server_uses_aliases_as_far_as_the_client_allows() {
+fn mqtt5_3_1_2_26_the_server_uses_aliases_as_far_as_the_client_allows() {
     let mut pair = Pair::connected_with(V5, |options| options.topic_alias_maximum = 1);
     let [first, second] =
         ["room/1", "room/2"].map(|topic| Message::new(topic, &[], b"x", Qos::AtMostOnce, false));
@@ -134,7 +134,7 @@ fn an_alias_is_not_introduced_by_a_packet_that_is_not_sent() {
 }
 
 #[test]
-fn mqtt_3_3_4_7_receive_maximum_counts_what_is_not_acknowledged() {
+fn mqtt5_3_3_4_7_receive_maximum_counts_what_is_not_acknowledged() {
     let mut pair = Pair::connected(V5);
     let success = ReasonCode::Success;
     for packet_id in 1..=32 {
@@ -180,7 +180,7 @@ fn mqtt_3_3_4_7_receive_maximum_counts_what_is_not_acknowledged() {
 }
 
 #[test]
-fn mqtt_4_9_the_quota_never_exceeds_its_maximum() {
+fn mqtt5_4_9_the_quota_never_exceeds_its_maximum() {
     let mut pair = Pair::connected(V5);
     for packet_id in 1..9 {
         let ack = Ack::PubComp {
@@ -200,7 +200,7 @@ fn receive_maximum_is_not_known_before_mqtt_5() {
 }
 
 #[test]
-fn mqtt_3_3_a_message_keeps_what_it_came_with() {
+fn mqtt5_3_3_a_message_keeps_what_it_came_with() {
     let mut pair = Pair::connected(V5);
     let bytes =
         b"\x3D\x1B\0\x03a/b\x12\x34\x11\x02\0\0\0\x0A\x01\x01\x03\0\x01t\x26\0\x01k\0\x00hi";
@@ -224,7 +224,7 @@ fn mqtt_3_3_a_message_keeps_what_it_came_with() {
 }
 
 #[test]
-fn mqtt_3_3_2_6_a_delivery_says_what_is_left_of_its_expiry() {
+fn mqtt5_3_3_2_6_a_delivery_says_what_is_left_of_its_expiry() {
     let mut pair = Pair::connected(V5);
     let expires_at = pair.now + 60_000;
     let message = Message::new("a", &[], b"x", Qos::AtLeastOnce, false).with_expiry(expires_at);
@@ -268,7 +268,7 @@ fn a_message_crosses_versions_without_its_properties() {
 }
 
 #[test]
-fn mqtt_4_3_3_qos_2_in_both_directions() {
+fn mqtt5_4_3_3_qos_2_in_both_directions() {
     let success = ReasonCode::Success;
     for version in ProtocolVersion::ALL {
         let mut pair = Pair::connected(version);

@@ -37,7 +37,7 @@ fn subscribe(
 }
 
 #[test]
-fn mqtt_3_8_3_5_subscription_options_are_checked() {
+fn mqtt5_3_8_3_5_subscription_options_are_checked() {
     let check = |version, options, expected| {
         assert_eq!(
             subscribe(version, "a", options, &[]),
@@ -54,7 +54,7 @@ fn mqtt_3_8_3_5_subscription_options_are_checked() {
         check(V3_1_1, options, Ok(None));
         check(V5, options | 0b10_1100, Ok(None));
     }
-    check(V3_1_1, 3, malformed); // 3.1.1 [MQTT-3.8.3-4]
+    check(V3_1_1, 3, malformed); // [3.1.1 MQTT-3.8.3-4]
     check(V3_1_1, 0b100, malformed);
     check(V5, 3, error);
     check(V5, 0b11_0000, error); // retain handling 3
@@ -63,14 +63,14 @@ fn mqtt_3_8_3_5_subscription_options_are_checked() {
 }
 
 #[test]
-fn mqtt_3_8_3_2_a_subscribe_has_at_least_one_filter() {
-    broken(V3_1_1, &[0x82, 2, 0, 1], ReasonCode::ProtocolError); // 3.1.1 [MQTT-3.8.3-3]
+fn mqtt5_3_8_3_2_a_subscribe_has_at_least_one_filter() {
+    broken(V3_1_1, &[0x82, 2, 0, 1], ReasonCode::ProtocolError); // [3.1.1 MQTT-3.8.3-3]
     broken(V5, &[0x82, 3, 0, 1, 0], ReasonCode::ProtocolError);
     broken(V5, b"\x82\x06\0\x01\0\0\x01a", ReasonCode::MalformedPacket); // without options
 }
 
 #[test]
-fn mqtt_3_8_3_4_no_local_on_a_shared_subscription_is_a_protocol_error() {
+fn mqtt5_3_8_3_4_no_local_on_a_shared_subscription_is_a_protocol_error() {
     assert_eq!(
         subscribe(V5, "$share/g/a", 0b100, &[]),
         Err(ReasonCode::ProtocolError)
@@ -79,7 +79,7 @@ fn mqtt_3_8_3_4_no_local_on_a_shared_subscription_is_a_protocol_error() {
 }
 
 #[test]
-fn mqtt_3_8_2_1_2_subscription_identifiers() {
+fn mqtt5_3_8_2_1_2_subscription_identifiers() {
     assert_eq!(
         subscribe(V5, "a", 0, &[0x0B, 0]),
         Err(ReasonCode::ProtocolError)
@@ -103,7 +103,7 @@ fn mqtt_3_8_2_1_2_subscription_identifiers() {
 }
 
 #[test]
-fn mqtt_4_7_1_filters_that_are_none() {
+fn mqtt5_4_7_1_filters_that_are_none() {
     // MQTT 5 answers each with a reason code of its own; 3.1.1 closes [3.1.1 MQTT-4.8.0-1].
     for (filter, error) in [
         ("a#", TopicError::MisplacedWildcard),
@@ -134,7 +134,7 @@ fn mqtt_4_7_1_filters_that_are_none() {
 }
 
 #[test]
-fn mqtt_3_8_4_1_a_subscription_from_end_to_end() {
+fn mqtt5_3_8_4_1_a_subscription_from_end_to_end() {
     for version in ProtocolVersion::ALL {
         let mut pair = Pair::connected(version);
         let wanted = SubscriptionOptions {
