@@ -40,6 +40,7 @@ fn a_client_lives_on_its_home_shard_wherever_it_was_accepted() {
     });
 }
 
+/// [MQTT-4.2.0-1], [3.1.1 MQTT-7.1.1-1], [3.1.1 MQTT-7.0.0-2]: over TCP, with nothing but what the standard has.
 #[test]
 fn messages_of_every_qos_go_from_client_to_client() {
     for_every_layout(|gateway| {

@@ -71,7 +71,7 @@ fn mqtt5_3_1_2_22_silence_of_one_and_a_half_keep_alives_closes() {
     });
 }
 
-/// [MQTT-3.1.2-20], [MQTT-3.1.2-22]: every packet counts, not PINGREQ alone; what the server sends does not.
+/// [MQTT-3.1.2-20], [MQTT-3.1.2-22], [3.1.1 MQTT-3.1.2-23], [3.1.1 MQTT-3.1.2-24]: every packet counts, not PINGREQ alone; what the server sends does not.
 #[test]
 fn mqtt5_3_1_2_20_any_packet_keeps_a_connection_alive() {
     at_once_in_every_layout(|gateway| {

@@ -81,7 +81,7 @@ pub(crate) type HomeTree = TopicTree<Subscribers>;
 /// One session a message is for, all its matching subscriptions taken together.
 ///
 /// A client with overlapping subscriptions gets one copy, at the highest QoS granted, with the identifiers of all
-/// of them [MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.5-1].
+/// of them [MQTT-3.3.4-2], [MQTT-3.3.4-3], [3.1.1 MQTT-3.3.5-1].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Match {
     pub(crate) session: u32,

@@ -51,7 +51,7 @@ fn a_client_sees_what_a_server_does_wrong() {
 }
 
 #[test]
-fn mqtt5_3_3_4_9_a_client_counts_its_receive_maximum() {
+fn a_client_counts_its_receive_maximum() {
     let mut pair = Pair::connected_with(V5, |options| options.receive_maximum = 2);
     let message = Message::new("a", &[], b"x", Qos::AtLeastOnce, false);
     for packet_id in 1..=2 {
@@ -65,7 +65,7 @@ fn mqtt5_3_3_4_9_a_client_counts_its_receive_maximum() {
 }
 
 #[test]
-fn mqtt5_3_2_0_1_nothing_comes_before_the_connack() {
+fn a_client_takes_nothing_before_the_connack() {
     let mut pair = Pair::new(V5);
     pair.client.connect(&options("c"), &mut Vec::new());
     let violation = pair
@@ -107,4 +107,35 @@ fn mqtt31_a_client_that_asked_for_its_old_session_may_have_got_it_untold() {
         let event = pair.client.handle_bytes(&mut input);
         assert!(matches!(event, Ok(Some(_))), "{event:?}");
     }
+}
+
+/// [MQTT-3.3.2-7]: and none of them on another connection.
+#[test]
+fn mqtt5_3_3_2_10_a_client_understands_every_alias_up_to_its_maximum() {
+    const MAXIMUM: u16 = 300;
+    let publish = |topic: &str, alias: u16| {
+        let mut packet = vec![0x30, 6 + topic.len() as u8, 0, topic.len() as u8];
+        packet.extend(topic.bytes());
+        packet.extend([3, 0x23]);
+        packet.extend(alias.to_be_bytes());
+        packet
+    };
+    let mut pair = Pair::connected_with(V5, |options| options.topic_alias_maximum = MAXIMUM);
+    let named = (1..=MAXIMUM).map(|alias| (format!("topic {alias}"), alias));
+    let used: Vec<_> = (1..=MAXIMUM).map(|alias| (String::new(), alias)).collect();
+    for (topic, alias) in named.chain(used) {
+        let packet = publish(&topic, alias);
+        match pair.client.handle_bytes(&mut &packet[..]) {
+            Ok(Some(ClientEvent::Publish(view))) => {
+                assert_eq!(view.topic, format!("topic {alias}"));
+            }
+            other => panic!("alias {alias}: {other:?}"),
+        }
+    }
+    let above = publish("a", MAXIMUM + 1);
+    let violation = pair.client.handle_bytes(&mut &above[..]).unwrap_err();
+    assert_eq!(violation.reason, ReasonCode::TopicAliasInvalid);
+    let mut pair = Pair::connected_with(V5, |options| options.topic_alias_maximum = MAXIMUM);
+    let unknown = publish("", 1);
+    assert!(pair.client.handle_bytes(&mut &unknown[..]).is_err());
 }

@@ -41,6 +41,7 @@ fn say_all(world: &mut World, index: usize) {
     world.clients[index].write_some(usize::MAX, write);
 }
 
+/// [3.1.1 MQTT-4.8.0-2]: a lane that is full just now closes the connection whose CONNECT it could not take.
 #[test]
 fn a_full_hand_over_lane_refuses_in_words_the_client_knows() {
     for (version, reason) in [
