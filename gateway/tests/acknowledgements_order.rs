@@ -172,52 +172,58 @@ fn mqtt5_4_6_0_5_every_topic_is_ordered_for_every_subscriber() {
 #[test]
 fn mqtt5_4_6_0_1_what_is_sent_again_keeps_its_order_and_goes_first() {
     for_every_layout(|gateway| {
-        let lasting = |clean_start| ConnectOptions {
-            clean_start,
-            session_expiry_interval: 60,
-            ..options(V5, "subscriber")
-        };
-        let mut subscriber = gateway.connect(lasting(true));
-        subscriber.subscribe("order/#", ExactlyOnce);
-        let mut publisher = gateway.client("publisher");
-        let qos = |n| if n % 2 == 0 { AtLeastOnce } else { ExactlyOnce };
-        for n in 0..20 {
-            publisher.publish("order/topic", format!("{n}"), qos(n));
-        }
-        let first: Vec<_> = (0..20).map(|_| subscriber.take_publish()).collect();
-        // Acknowledged are 4 and 12; 7 is half done.
-        subscriber.send_puback(first[4].packet_id);
-        subscriber.send_puback(first[12].packet_id);
-        subscriber.send_pubrec(first[7].packet_id);
-        subscriber.expect_pubrel(first[7].packet_id);
-        subscriber.fence();
-        subscriber.vanish();
-        gateway.await_total(1, |shard| shard.router.sessions_offline);
-        for n in 20..30 {
-            publisher.publish("order/topic", format!("{n}"), qos(n));
-        }
-        let mut subscriber = gateway.connect(lasting(false));
-        for n in (0..20).filter(|n| ![4, 12].contains(n)) {
-            let packet_id = first[n].packet_id;
-            if n == 7 {
-                subscriber.expect_packet(Packet::PubRel {
-                    packet_id,
-                    reason: ReasonCode::Success,
-                });
-                continue;
-            }
-            let again = Publication {
-                dup: true,
-                ..first[n].clone()
+        for version in [V3_1_1, V5] {
+            let lasting = ConnectOptions {
+                clean_start: false,
+                session_expiry_interval: if version == V5 { 60 } else { 0 },
+                ..options(version, &format!("{version:?}"))
             };
-            subscriber.expect_packet(Packet::Publish(again));
-        }
-        for n in 20..30 {
-            let publication = subscriber.take_publish();
-            assert_eq!(
-                (publication.text(), publication.dup),
-                (format!("{n}").as_str(), false)
-            );
+            let mut subscriber = gateway.connect(lasting.clone());
+            subscriber.subscribe("order/#", ExactlyOnce);
+            let mut publisher = gateway.client("publisher");
+            let qos = |n| if n % 2 == 0 { AtLeastOnce } else { ExactlyOnce };
+            for n in 0..20 {
+                publisher.publish("order/topic", format!("{n}"), qos(n));
+            }
+            let first: Vec<_> = (0..20).map(|_| subscriber.take_publish()).collect();
+            // Acknowledged are 4 and 12; 7 is half done.
+            subscriber.send_puback(first[4].packet_id);
+            subscriber.send_puback(first[12].packet_id);
+            subscriber.send_pubrec(first[7].packet_id);
+            subscriber.expect_pubrel(first[7].packet_id);
+            subscriber.fence();
+            subscriber.vanish();
+            gateway.await_total(1, |shard| shard.router.sessions_offline);
+            for n in 20..30 {
+                publisher.publish("order/topic", format!("{n}"), qos(n));
+            }
+            let mut subscriber = gateway.connect(lasting);
+            for n in (0..20).filter(|n| ![4, 12].contains(n)) {
+                let packet_id = first[n].packet_id;
+                if n == 7 {
+                    subscriber.expect_packet(Packet::PubRel {
+                        packet_id,
+                        reason: ReasonCode::Success,
+                    });
+                    continue;
+                }
+                let again = Publication {
+                    dup: true,
+                    ..first[n].clone()
+                };
+                subscriber.expect_packet(Packet::Publish(again));
+            }
+            for n in 20..30 {
+                let publication = subscriber.take_publish();
+                assert_eq!(
+                    (publication.text(), publication.dup),
+                    (format!("{n}").as_str(), false)
+                );
+            }
+            subscriber.disconnect_after_reading();
+            gateway
+                .connect(options(version, &format!("{version:?}")))
+                .disconnect();
         }
     });
 }

@@ -475,10 +475,12 @@ fn mqtt5_3_1_4_6_nothing_behind_a_refused_connect_is_processed() {
     });
 }
 
-/// [MQTT-4.12.0-1], [MQTT-4.12.0-4]
+/// [MQTT-4.12.0-1], [MQTT-4.12.0-4], [MQTT-3.1.2-30]: and nobody hears what such a client says without waiting.
 #[test]
 fn mqtt5_4_12_0_1_an_unknown_authentication_method_is_refused() {
     for_every_layout(|gateway| {
+        let mut witness = gateway.client("witness");
+        witness.subscribe("hasty", AtLeastOnce);
         let method = [&[0x15][..], &text("SCRAM-SHA-1")].concat();
         let data = [&[0x16][..], &text("data")].concat();
         let bytes = connect_with(V5, CLEAN, &[&method, &data], &[&text("c")]);
@@ -487,6 +489,15 @@ fn mqtt5_4_12_0_1_an_unknown_authentication_method_is_refused() {
             &bytes,
             &refusal(ReasonCode::BadAuthenticationMethod),
         );
+        let hasty = packet(0x31, &[&text("hasty"), &[0], b"without waiting"]);
+        refused(
+            gateway,
+            &[bytes, hasty].concat(),
+            &refusal(ReasonCode::BadAuthenticationMethod),
+        );
+        witness.publish("hasty", "after waiting", AtLeastOnce);
+        assert_eq!(witness.expect_publish().text(), "after waiting");
+        witness.expect_silence();
     });
 }
 

@@ -403,7 +403,7 @@ fn mqtt5_3_3_2_2_wildcards_have_no_place_in_a_topic_name() {
     }
 }
 
-/// MQTT 5 section 2.1.2: packets that only servers send. [MQTT-3.2.0-2], [3.1.1 MQTT-4.8.0-1]
+/// MQTT 5 section 2.1.2: packets that only servers send. [3.1.1 MQTT-4.8.0-1]
 #[test]
 fn mqtt5_2_1_2_packets_of_a_server_are_protocol_errors() {
     for version in [V3_1_1, V5] {

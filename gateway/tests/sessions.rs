@@ -142,6 +142,9 @@ fn mqtt5_4_1_0_2_a_session_is_discarded_when_its_expiry_has_passed_and_not_befor
         };
         let mut stays = gateway.connect(for_a_second("stays"));
         stays.subscribe("expiry", AtLeastOnce);
+        // One of 3.1.1 lasts as long as its connection, too.
+        let mut clean = gateway.client_v3("clean");
+        clean.subscribe("expiry", AtLeastOnce);
         let mut leaves = gateway.connect(for_a_second("leaves"));
         leaves.subscribe("expiry", AtLeastOnce);
         let mut returns = gateway.connect(lasting(V5, "returns"));
@@ -155,6 +158,7 @@ fn mqtt5_4_1_0_2_a_session_is_discarded_when_its_expiry_has_passed_and_not_befor
             .publish("expiry", "late", AtLeastOnce);
         // Connected for longer than its expiry.
         assert_eq!(stays.expect_publish().text(), "late");
+        assert_eq!(clean.expect_publish().text(), "late");
         let mut leaves = gateway.connect(for_a_second("leaves"));
         assert!(!leaves.session_present());
         leaves.expect_silence();

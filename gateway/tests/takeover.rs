@@ -23,7 +23,7 @@ fn mqtt5_3_1_4_3_the_newcomer_wins_whatever_the_versions() {
     });
 }
 
-/// [MQTT-3.1.4-3]: only who may come in takes over.
+/// [MQTT-3.1.4-3], [MQTT-3.2.2-6]: only who may come in takes over, and nobody else is told of a session.
 #[test]
 fn mqtt5_3_1_4_3_a_refused_newcomer_takes_nothing_over() {
     for_every_layout(|gateway| {

@@ -103,9 +103,9 @@ fn mqtt5_3_14_4_3_disconnect_deletes_the_will() {
     });
 }
 
-/// [MQTT-3.14.4-3], [MQTT-3.14.2-1]: only reason 0x00 deletes it (MQTT 5 section 3.14.2.1).
+/// [MQTT-3.14.4-3], [MQTT-3.1.2-8]: only reason 0x00 deletes it (MQTT 5 section 3.14.2.1).
 #[test]
-fn mqtt5_3_14_2_1_disconnect_with_another_reason_publishes_the_will() {
+fn mqtt5_3_14_4_3_disconnect_with_another_reason_publishes_the_will() {
     for_every_layout(|gateway| {
         let mut witness = witness(gateway);
         for reason in [

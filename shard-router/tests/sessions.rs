@@ -56,6 +56,32 @@ fn mqtt5_4_4_0_1_unacknowledged_messages_come_again_in_order_with_dup_before_new
     });
 }
 
+/// [3.1.1 MQTT-4.4.0-1], [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.3.3-5]: a reconnect is the only time at which
+/// anything is sent again, however long the client is silent, and then everything is.
+#[test]
+fn mqtt5_4_4_0_1_time_alone_sends_nothing_again() {
+    for_shards(|mut world| {
+        let publisher = world.connect("p");
+        let subscriber = world.connect_with("s", durable());
+        world.subscribe(subscriber, "a/b", ExactlyOnce);
+        world.publish(publisher, "a/b", "1", AtLeastOnce, 1);
+        world.publish(publisher, "a/b", "2", ExactlyOnce, 2);
+        world.publish(publisher, "a/b", "3", ExactlyOnce, 3);
+        world.pubrec(subscriber, 2);
+        world.sent(subscriber);
+        for _ in 0..48 {
+            world.wait(1_800_000);
+            assert_eq!(world.sent(subscriber), []);
+        }
+        world.leave(subscriber, Departure::Lost);
+        let subscriber = world.connect_with("s", durable());
+        let sent = world.sent(subscriber);
+        assert!(sent.contains(&Sent::Ack("PUBREL 2".into())), "{sent:?}");
+        let again = [("1", true), ("3", true)].map(|(payload, dup)| (payload.to_owned(), dup));
+        assert_eq!(duplicates(sent), again);
+    });
+}
+
 #[test]
 fn a_smaller_window_after_the_reconnect_is_respected() {
     let mut world = World::new(2);
@@ -144,6 +170,7 @@ fn mqtt5_3_1_4_3_a_second_connection_takes_the_session_over() {
     });
 }
 
+/// [MQTT-3.1.2-4], [MQTT-3.1.4-4], [3.1.1 MQTT-3.1.2-6]
 #[test]
 fn a_clean_start_ends_the_session_before_it() {
     for_shards(|mut world| {
@@ -164,6 +191,7 @@ fn a_clean_start_ends_the_session_before_it() {
     });
 }
 
+/// [MQTT-3.1.2-23], [MQTT-4.1.0-2]
 #[test]
 fn a_session_ends_when_its_expiry_has_passed_and_gives_its_memory_back() {
     for_shards(|mut world| {
@@ -188,6 +216,7 @@ fn a_session_ends_when_its_expiry_has_passed_and_gives_its_memory_back() {
     });
 }
 
+/// [MQTT-3.3.2-5]
 #[test]
 fn an_expired_message_is_not_delivered() {
     for_shards(|mut world| {
@@ -289,6 +318,7 @@ fn mqtt5_3_1_3_9_a_delayed_will_is_cancelled_by_the_client_s_return() {
     });
 }
 
+/// [MQTT-3.1.2-8]
 #[test]
 fn a_will_delayed_beyond_the_session_comes_at_its_end() {
     let mut world = World::new(2);
@@ -331,8 +361,9 @@ fn a_share_group_gets_each_message_once_and_its_members_take_turns() {
     });
 }
 
+/// [MQTT-4.8.2-5]: of QoS 2, while QoS 1 goes on to another member.
 #[test]
-fn mqtt5_4_8_2_4_what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends() {
+fn what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends() {
     for_shards(|mut world| {
         let publisher = world.connect("p");
         let first = world.connect("m0");

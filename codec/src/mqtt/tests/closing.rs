@@ -1,7 +1,8 @@
 //! Everything that ends a connection: silence, wrong packets, goodbyes.
 
 use super::{broken, options, Pair, LIMITS};
-use crate::conversation::Millis;
+use crate::conversation::{Ack, Delivered, Millis};
+use crate::message::{Message, Qos};
 use crate::mqtt::client::{ClientEvent, ConnectOptions};
 use crate::mqtt::connection::{Event, ServerConnection};
 use crate::mqtt::reason_code::ReasonCode;
@@ -231,5 +232,80 @@ fn mqtt5_3_1_2_24_a_refusal_that_does_not_fit_is_not_written() {
         pair.server.refuse(reason, &mut pair.to_client);
         assert_eq!(pair.to_client, written, "{size} bytes");
         assert!(pair.server.is_closing());
+    }
+}
+
+/// [MQTT-3.4.2-2], [MQTT-3.4.2-3], [MQTT-3.5.2-2], [MQTT-3.5.2-3], [MQTT-3.6.2-2], [MQTT-3.6.2-3], [MQTT-3.7.2-2],
+/// [MQTT-3.7.2-3], [MQTT-3.9.2-1], [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2], [MQTT-3.14.2-3],
+/// [MQTT-3.14.2-4]: what does not fit is not sent, and what fits is.
+#[test]
+fn mqtt5_3_1_2_24_no_answer_exceeds_the_clients_maximum_packet_size() {
+    let (packet_id, reason) = (7, ReasonCode::PacketIdentifierNotFound);
+    let reasons = [ReasonCode::GrantedQos1; 20];
+    let unsubscribed = [ReasonCode::Success; 20];
+    let refused = ReasonCode::QuotaExceeded;
+    let answers = [
+        (
+            5,
+            Ack::PubAck {
+                packet_id,
+                reason: refused,
+            },
+        ),
+        (
+            5,
+            Ack::PubRec {
+                packet_id,
+                reason: refused,
+                again: false,
+            },
+        ),
+        (5, Ack::PubRel { packet_id, reason }),
+        (5, Ack::PubComp { packet_id, reason }),
+        (
+            25,
+            Ack::SubAck {
+                packet_id,
+                reasons: &reasons,
+            },
+        ),
+        (
+            25,
+            Ack::UnsubAck {
+                packet_id,
+                reasons: &unsubscribed,
+            },
+        ),
+    ];
+    // A CONNACK has five bytes, so whoever is connected takes that many.
+    for size in 5..=30 {
+        let connected = || {
+            Pair::connected_with(V5, |options| {
+                options.maximum_packet_size = Some(size);
+                options.keep_alive = 60; // so that none has to be announced
+            })
+        };
+        let mut pair = connected();
+        for (len, answer) in &answers {
+            pair.server_acknowledges(answer);
+            let fits = *len <= size as usize;
+            assert_eq!(
+                pair.to_client.len(),
+                if fits { *len } else { 0 },
+                "{size}: {answer:?}"
+            );
+            pair.to_client.clear();
+        }
+        let message = Message::new("a/b", &[], &[0; 9], Qos::AtMostOnce, false);
+        let delivered = pair.deliver(&message, Qos::AtLeastOnce, 1);
+        let expected = match size >= 19 {
+            true => (Delivered::Written, 19),
+            false => (Delivered::TooLarge, 0),
+        };
+        assert_eq!((delivered, pair.to_client.len()), expected, "{size}");
+        let mut pair = connected();
+        pair.server
+            .disconnect(ReasonCode::SessionTakenOver, &mut pair.to_client);
+        assert_eq!(pair.to_client, [0xE0, 1, 0x8E]);
     }
 }

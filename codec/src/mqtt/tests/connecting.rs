@@ -285,6 +285,7 @@ fn mqtt5_3_1_4_6_nothing_is_read_before_the_driver_accepts() {
     assert!(matches!(pair.server_event(), Event::Ping));
 }
 
+/// [MQTT-3.2.2-6], [MQTT-3.2.2-8], [3.1.1 MQTT-3.2.2-4]: whatever session there is, a refusal speaks of none.
 #[test]
 fn mqtt5_3_2_2_refusals_have_the_form_of_their_version() {
     let refusal = |version, reason| {
