@@ -361,6 +361,38 @@ fn a_share_group_gets_each_message_once_and_its_members_take_turns() {
     });
 }
 
+/// A subscription that is shared is not taken together with others, so there are two copies, each for its own.
+#[test]
+fn mqtt5_3_3_4_5_of_two_copies_each_bears_the_identifier_of_its_subscription() {
+    for_shards(|mut world| {
+        let client = world.connect("c");
+        world.subscribe_with(client, "$share/g/a/b", options(AtLeastOnce), Some(1));
+        world.settle();
+        world.subscribe_with(client, "a/+", options(AtMostOnce), Some(2));
+        world.settle();
+        world.sent(client);
+        world.publish(client, "a/b", "x", AtLeastOnce, 1);
+        let granted: Vec<_> = world
+            .sent(client)
+            .into_iter()
+            .filter_map(|sent| match sent {
+                Sent::Publish { qos, .. } => Some(qos),
+                _ => None,
+            })
+            .collect();
+        let ids = std::mem::take(&mut world.wire(client).subscription_ids);
+        let mut copies: Vec<_> = ids.into_iter().zip(granted).collect();
+        copies.sort();
+        assert_eq!(copies, [(vec![1], AtLeastOnce), (vec![2], AtMostOnce)]);
+        // Where one of them has none, its copy bears none.
+        world.subscribe(client, "a/+", AtMostOnce);
+        world.publish(client, "a/b", "x", AtLeastOnce, 2);
+        let mut ids = std::mem::take(&mut world.wire(client).subscription_ids);
+        ids.sort();
+        assert_eq!(ids, [vec![], vec![1]]);
+    });
+}
+
 /// [MQTT-4.8.2-5]: of QoS 2, while QoS 1 goes on to another member.
 #[test]
 fn what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends() {
